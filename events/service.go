@@ -1,0 +1,211 @@
+package events
+
+import "time"
+
+// Endpoints of the image service: svc.<tb>.frisbee.<verb>.
+const (
+	FrisbeeServe   = "serve"   // ServeRequest → ImageServed
+	FrisbeeRelease = "release" // LeaseRelease → Empty
+	FrisbeeStatus  = "status"  // Empty → FrisbeeState
+	FrisbeeCheck   = "check"   // ImageQuery → Image
+	FrisbeeImages  = "images"  // Empty → ImageList
+	FrisbeeAdd     = "add"     // ImageQuery → Image: take a file of the image directory into the catalogue
+	FrisbeeVerify  = "verify"  // ImageQuery → Image: read the whole file again
+	FrisbeeInspect = "inspect" // ImageQuery → ImageDetail
+	FrisbeeRemove  = "remove"  // ImageQuery → Empty
+)
+
+// Endpoints of the handler: svc.<tb>.handler.<verb>.
+const (
+	HandlerStatus    = "status"    // Empty → HandlerState
+	HandlerNodes     = "nodes"     // NodesQuery → NodeList
+	HandlerJobs      = "jobs"      // Empty → JobList
+	HandlerJob       = "job"       // JobQuery → JobDetail
+	HandlerRelease   = "release"   // NodesAction → NodeList
+	HandlerProtect   = "protect"   // NodesAction → NodeList
+	HandlerUnprotect = "unprotect" // NodesAction → NodeList
+)
+
+// BusCredential is the endpoint of the broker's own service that hands out a
+// credential: CredentialRequest → Credential.
+const BusCredential = "credential"
+
+// Empty is the payload of requests and answers that say nothing.
+type Empty struct{}
+
+// ServeRequest asks for a session of an image. The same Lease again gets the
+// same session.
+type ServeRequest struct {
+	Image  string `json:"image"`
+	Digest string `json:"digest,omitempty"` // refuse if the catalogue has another content by now
+	Lease  string `json:"lease"`
+	Local  bool   `json:"local,omitempty"` // on loopback, for simulated nodes
+}
+
+// LeaseRelease gives a lease of a session back. Unknown leases are fine.
+type LeaseRelease struct {
+	Image string `json:"image,omitempty"`
+	Lease string `json:"lease"`
+}
+
+// SessionState is a running session.
+type SessionState struct {
+	Session
+	Image        string   `json:"image"`
+	Digest       string   `json:"digest"`
+	Leases       []string `json:"leases"`
+	Clients      int      `json:"clients"` // heard lately
+	BlocksSent   int64    `json:"blocks_sent"`
+	BlocksResent int64    `json:"blocks_resent"`
+	ImageBlocks  int64    `json:"image_blocks"`
+	IdleLeft     Duration `json:"idle_left"` // until it ends, once without leases
+}
+
+// FrisbeeState answers status.
+type FrisbeeState struct {
+	Sessions []SessionState `json:"sessions"`
+	// BlocksSent counts the data blocks of ended sessions of this process too.
+	BlocksSent int64 `json:"blocks_sent"`
+}
+
+// ImageQuery names an image.
+type ImageQuery struct {
+	Image string `json:"image"`
+}
+
+// ImageEntry is a line of the catalogue.
+type ImageEntry struct {
+	Image
+	State    string    `json:"state"` // ok, damaged, unregistered
+	Message  string    `json:"message,omitempty"`
+	Modified time.Time `json:"modified"`
+	Owner    string    `json:"owner,omitempty"`
+	Serving  bool      `json:"serving"`
+}
+
+// ImageList answers images.
+type ImageList struct {
+	Images []ImageEntry `json:"images"`
+}
+
+// ImageDetail answers inspect.
+type ImageDetail struct {
+	ImageEntry
+	Version    int      `json:"version"`           // of the chunk headers
+	Regions    int      `json:"regions"`           // in all chunks
+	Relocs     int      `json:"relocs"`            // in all chunks
+	UUID       string   `json:"uuid,omitempty"`    // V4
+	Ratio      float64  `json:"ratio"`             // data bytes ÷ file bytes
+	Filesystem []string `json:"filesys,omitempty"` // recognised in the described unit, best effort
+}
+
+// NodesQuery asks for nodes; empty Nodes means all.
+type NodesQuery struct {
+	Nodes string `json:"nodes,omitempty"`
+}
+
+// NodesAction names nodes to act on.
+type NodesAction struct {
+	Nodes  string `json:"nodes"`
+	By     string `json:"by,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// NodeState is a node as the handler knows it.
+type NodeState struct {
+	Name      string    `json:"name"`
+	X         int       `json:"x,omitempty"`
+	Y         int       `json:"y,omitempty"`
+	Disk      string    `json:"disk,omitempty"`
+	Power     string    `json:"power,omitempty"` // driver
+	Agent     string    `json:"agent,omitempty"`
+	Protected bool      `json:"protected,omitempty"`
+	Job       string    `json:"job,omitempty"`   // that holds it
+	State     string    `json:"state,omitempty"` // in that job
+	Boot      string    `json:"boot,omitempty"`  // of the last up report
+	Seen      time.Time `json:"seen,omitzero"`   // of the last report
+}
+
+// NodeList answers nodes, release, protect and unprotect.
+type NodeList struct {
+	Nodes   []NodeState `json:"nodes"`
+	Missing []string    `json:"missing,omitempty"`
+}
+
+// JobSummary is a line of the job list.
+type JobSummary struct {
+	Job       string    `json:"job"`
+	State     string    `json:"state"` // requested, accepted, rejected, cancelling, finished
+	Outcome   Outcome   `json:"outcome,omitempty"`
+	Image     string    `json:"image"`
+	Nodes     int       `json:"nodes"`
+	OK        int       `json:"ok"`
+	Failed    int       `json:"failed"`
+	Requester string    `json:"requester,omitempty"`
+	Requested time.Time `json:"requested"`
+	Ended     time.Time `json:"ended,omitzero"`
+	Archived  bool      `json:"archived,omitempty"`
+}
+
+// JobList answers jobs, newest first.
+type JobList struct {
+	Jobs []JobSummary `json:"jobs"`
+}
+
+// JobQuery names a job.
+type JobQuery struct {
+	Job string `json:"job"`
+}
+
+// JobNode is a node of a job.
+type JobNode struct {
+	Node    string      `json:"node"`
+	State   string      `json:"state"` // pending rebooting up loading loaded leaving done failed
+	Attempt int         `json:"attempt"`
+	Boot    string      `json:"boot,omitempty"`
+	Since   time.Time   `json:"since,omitzero"`
+	Result  *NodeResult `json:"result,omitempty"`
+}
+
+// JobDetail answers job.
+type JobDetail struct {
+	JobSummary
+	Request LoadRequest  `json:"request"`
+	Plan    *JobAccepted `json:"plan,omitempty"`
+	Served  *ImageServed `json:"served,omitempty"`
+	Reject  *Error       `json:"reject,omitempty"`
+	Members []JobNode    `json:"members,omitempty"`
+	Result  *JobFinished `json:"result,omitempty"`
+}
+
+// HandlerState answers status.
+type HandlerState struct {
+	Version  string           `json:"version"`
+	Handler  string           `json:"handler"`  // id of the answering one
+	Open     int              `json:"open"`     // jobs not ended
+	Counters map[string]int64 `json:"counters"` // reports stale, forged, undecodable; facts unknown; …
+}
+
+// CredentialKind says what a credential is for.
+type CredentialKind string
+
+// Kinds of credentials.
+const (
+	CredentialNode     CredentialKind = "node"     // an agent in the imaging system
+	CredentialResident CredentialKind = "resident" // whoever serves the power of a node on the bus
+	CredentialOperator CredentialKind = "operator" // requests, services, watching
+	CredentialService  CredentialKind = "service"  // handlers and image services
+)
+
+// CredentialRequest asks for the credential of a node.
+type CredentialRequest struct {
+	Node string         `json:"node"`
+	Kind CredentialKind `json:"kind"` // node or resident
+}
+
+// Credential lets one party connect.
+type Credential struct {
+	User     string `json:"user"`
+	Password string `json:"password"`
+	Inbox    string `json:"inbox"` // prefix for replies that this credential may read
+}
