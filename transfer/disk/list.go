@@ -1,0 +1,144 @@
+package disk
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+)
+
+// Info is the identity of a disk.
+type Info struct {
+	Name       string `json:"name"`             // sda, nvme0n1
+	Path       string `json:"path"`             // /dev/sda
+	Size       int64  `json:"size"`             // bytes
+	SectorSize int    `json:"sectorSize"`       // logical, bytes
+	Serial     string `json:"serial,omitempty"` // as the disk reports it
+	WWN        string `json:"wwn,omitempty"`    // naa.…, eui.…, or what the system has
+	Model      string `json:"model,omitempty"`
+	ReadOnly   bool   `json:"readOnly,omitempty"`
+	Removable  bool   `json:"removable,omitempty"`
+}
+
+// List returns the disks of this machine; see [Gate.List].
+func List() ([]Info, error) { return NewGate().List() }
+
+// List returns the disks in the order of their names: whole disks with a device behind them and a medium inside, so no
+// loop devices, RAM disks, RAID or LVM volumes, and no optical or floppy drives.
+func (g Gate) List() ([]Info, error) {
+	entries, err := os.ReadDir(filepath.Join(g.Sys, "block"))
+	if err != nil {
+		return nil, fmt.Errorf("list disks: %w", err)
+	}
+	var list []Info
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasPrefix(name, "sr") || strings.HasPrefix(name, "fd") {
+			continue
+		}
+		dir, err := filepath.EvalSymlinks(filepath.Join(g.Sys, "block", name))
+		if err != nil || !exists(dir, "device") {
+			continue
+		}
+		d, err := g.deviceAt(dir)
+		if err != nil || d.size == 0 { // gone meanwhile, or an empty card reader
+			continue
+		}
+		info := Info{Name: name, Path: "/dev/" + name, Size: d.size, SectorSize: d.sectorSize, ReadOnly: d.readOnly}
+		info.Serial = serial(dir)
+		info.WWN = firstText(dir, "wwid", "device/wwid")
+		info.Model = strings.Join(strings.Fields(firstText(dir, "device/vendor")+" "+firstText(dir, "device/model")), " ")
+		removable, _ := readInt(dir, "removable")
+		info.Removable = removable == 1
+		list = append(list, info)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
+	return list, nil
+}
+
+// serial looks where NVMe, virtio and SCSI (vital product data page 80h: four bytes of header) keep it.
+func serial(dir string) string {
+	if s := firstText(dir, "serial", "device/serial"); s != "" {
+		return s
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "device", "vpd_pg80"))
+	if err != nil || len(b) < 4 {
+		return ""
+	}
+	return printable(string(b[4:]))
+}
+
+func firstText(dir string, names ...string) string {
+	for _, name := range names {
+		if s, err := readText(dir, name); err == nil && s != "" {
+			return printable(s)
+		}
+	}
+	return ""
+}
+
+// printable keeps what a disk says about itself fit for logs and messages.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, s)
+	return strings.TrimSpace(s[:min(len(s), 256)])
+}
+
+// Find returns the one disk that a selector means: a path, a name, "serial=S", "wwn=W", "model=M", or "only" for the
+// only disk of the machine that is not removable. No match is ErrNotFound, several are ErrAmbiguous; both list what there is.
+func (g Gate) Find(selector string) (Info, error) {
+	list, err := g.List()
+	if err != nil {
+		return Info{}, err
+	}
+	var match []Info
+	for _, d := range list {
+		if g.selects(selector, d) {
+			match = append(match, d)
+		}
+	}
+	switch len(match) {
+	case 1:
+		return match[0], nil
+	case 0:
+		return Info{}, fmt.Errorf("%q: %w; there are: %s", selector, ErrNotFound, describeAll(list))
+	}
+	return Info{}, fmt.Errorf("%q: %w: %s", selector, ErrAmbiguous, describeAll(match))
+}
+
+func (g Gate) selects(selector string, d Info) bool {
+	key, value, ok := strings.Cut(selector, "=")
+	switch {
+	case ok && key == "serial":
+		return value != "" && d.Serial == value
+	case ok && key == "wwn":
+		return value != "" && d.WWN == value
+	case ok && key == "model":
+		return value != "" && d.Model == value
+	case selector == "only":
+		return !d.Removable
+	case strings.HasPrefix(selector, "/"):
+		if selector == d.Path {
+			return true
+		}
+		dev, err := readText(filepath.Join(g.Sys, "block", d.Name), "dev")
+		return err == nil && dev == g.numberOf(selector) // /dev/disk/by-id/…
+	}
+	return selector == d.Name
+}
+
+func describeAll(list []Info) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	var s []string
+	for _, d := range list {
+		s = append(s, fmt.Sprintf("%s (%s, %d bytes, serial %q)", d.Path, d.Model, d.Size, d.Serial))
+	}
+	return strings.Join(s, ", ")
+}
