@@ -1,0 +1,202 @@
+package check
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "loadnode"
+
+// Third-party modules by the short names used in the table.
+var thirdParty = map[string]string{
+	"cloudevents": "github.com/cloudevents/sdk-go/v2",
+	"nats.go":     "github.com/nats-io/nats.go",
+	"nats-server": "github.com/nats-io/nats-server/v2",
+	"nats-auth":   "github.com/nats-io/nkeys",
+	"compress":    "github.com/klauspost/compress",
+	"x/sys":       "golang.org/x/sys",
+	"x/net":       "golang.org/x/net",
+	"x/sync":      "golang.org/x/sync",
+	"yaml":        "go.yaml.in/yaml/v3",
+	"cobra":       "github.com/spf13/cobra",
+	"pflag":       "github.com/spf13/pflag",
+	"prometheus":  "github.com/prometheus/client_golang",
+	"testify":     "github.com/stretchr/testify",
+}
+
+// rule lists what a package and the packages below it may import besides the
+// standard library. The longest matching prefix counts; a package may always
+// import what lies below its own rule's prefix.
+type rule struct {
+	prefix string
+	own    []string // packages of this module; "x/..." allows everything below x
+	others []string // short names of thirdParty
+}
+
+// table is the layering of the project: vocabulary, bus, data plane and roles.
+// Roles never import each other; they meet on the bus.
+var table = []rule{
+	{"events", nil, []string{"cloudevents"}},
+	{"bus", []string{"events"}, []string{"nats.go", "cloudevents", "x/sync"}},
+	{"bus/embedded", []string{"bus", "events"}, []string{"nats-server", "nats.go", "x/sys"}},
+	{"bus/bustest", []string{"bus", "events", "bus/embedded"}, []string{"nats-server", "nats.go", "cloudevents", "testify"}},
+
+	{"transfer", nil, nil},
+	{"transfer/ndz", nil, []string{"compress", "x/sync"}},
+	{"transfer/disk", nil, []string{"x/sys"}},
+	{"transfer/install", []string{"transfer/ndz", "transfer/disk"}, []string{"x/sync"}},
+	{"transfer/imagezip", []string{"transfer/ndz", "transfer/disk"}, []string{"x/sync"}},
+	{"transfer/wire", nil, nil},
+	{"transfer/mcast", nil, []string{"x/net", "x/sys"}},
+	{"transfer/server", []string{"transfer/wire", "transfer/mcast", "transfer/ndz"}, []string{"x/sync"}},
+	{"transfer/client", []string{"transfer/wire", "transfer/mcast", "transfer/ndz", "transfer/install"}, []string{"x/sync"}},
+
+	{"handler", []string{"events", "bus", "handler/..."}, []string{"cloudevents", "x/sync"}},
+	{"handler/job", []string{"events"}, []string{"cloudevents"}},
+	{"handler/nodeset", nil, nil},
+	{"handler/inventory", []string{"events", "handler/nodeset"}, []string{"yaml"}},
+	{"handler/power", []string{"events", "bus", "handler/inventory"}, []string{"x/sys"}},
+	{"handler/power/powertest", []string{"events", "handler/power", "handler/inventory"}, []string{"testify"}},
+
+	{"frisbeesvc", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
+	{"agent", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
+
+	{"cmd/omf", []string{"..."}, []string{"cobra", "pflag", "prometheus", "yaml", "x/sys", "x/sync", "cloudevents", "nats.go", "compress"}},
+	{"cmd/omf-agent", []string{"events", "bus", "agent", "transfer/..."}, []string{"x/sys"}},
+	{"cmd/frisbee", []string{"transfer/..."}, nil},
+	{"cmd/frisbeed", []string{"transfer/..."}, nil},
+	{"cmd/imagezip", []string{"transfer/..."}, nil},
+	{"cmd/imageunzip", []string{"transfer/..."}, nil},
+	{"deploy", nil, nil},
+}
+
+type listed struct {
+	ImportPath   string
+	Standard     bool
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+func goList(t *testing.T, args ...string) []listed {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Standard,Imports,TestImports,XTestImports"}, args...)...)
+	cmd.Dir = "../.."
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, stderr.String())
+	var pkgs []listed
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else {
+			require.NoError(t, err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+func below(pkg, prefix string) bool {
+	return pkg == prefix || strings.HasPrefix(pkg, prefix+"/")
+}
+
+func ruleFor(pkg string) *rule {
+	var best *rule
+	for i := range table {
+		if r := &table[i]; below(pkg, r.prefix) && (best == nil || len(r.prefix) > len(best.prefix)) {
+			best = r
+		}
+	}
+	return best
+}
+
+func (r *rule) allows(path string) bool {
+	if own, ok := strings.CutPrefix(path, module+"/"); ok {
+		if below(own, r.prefix) {
+			return true
+		}
+		return slices.ContainsFunc(r.own, func(p string) bool {
+			if base, ok := strings.CutSuffix(p, "..."); ok {
+				return strings.HasPrefix(own+"/", base) && !strings.HasPrefix(own, "cmd/")
+			}
+			return own == p
+		})
+	}
+	return slices.ContainsFunc(r.others, func(short string) bool { return below(path, thirdParty[short]) })
+}
+
+func standard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".") && first != module
+}
+
+// TestImportsFollowTheTable keeps the layering: every import of every package
+// outside the standard library stands in the table above.
+func TestImportsFollowTheTable(t *testing.T) {
+	pkgs := goList(t, "./...")
+	require.NotEmpty(t, pkgs)
+	for _, p := range pkgs {
+		own := strings.TrimPrefix(p.ImportPath, module+"/")
+		r := ruleFor(own)
+		if r == nil {
+			t.Errorf("package %s has no row in the import table", own)
+			continue
+		}
+		for _, path := range p.Imports {
+			if !standard(path) && !r.allows(path) {
+				t.Errorf("%s imports %s, which its row in the import table does not allow", own, path)
+			}
+		}
+	}
+}
+
+// TestRolesMeetOnTheBus holds for tests as well: a role that needs another
+// one in its tests has left the bus.
+func TestRolesMeetOnTheBus(t *testing.T) {
+	roles := []string{"handler", "frisbeesvc", "agent"}
+	for _, p := range goList(t, "./handler/...", "./frisbeesvc/...", "./agent/...") {
+		own := strings.TrimPrefix(p.ImportPath, module+"/")
+		for _, path := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			dep := strings.TrimPrefix(path, module+"/")
+			for _, role := range roles {
+				if below(dep, role) && !below(own, role) {
+					t.Errorf("%s imports %s: roles meet on the bus only", own, dep)
+				}
+			}
+		}
+	}
+}
+
+// TestTransferKnowsNoBus keeps the data plane usable without the bus, in tests
+// as in code.
+func TestTransferKnowsNoBus(t *testing.T) {
+	for _, p := range goList(t, "./transfer/...") {
+		for _, path := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			dep := strings.TrimPrefix(path, module+"/")
+			if below(dep, "events") || below(dep, "bus") || path == "log/slog" {
+				t.Errorf("%s imports %s", p.ImportPath, path)
+			}
+		}
+	}
+}
+
+// TestAgentLinksNoServer keeps the agent small: it lives in an initramfs.
+func TestAgentLinksNoServer(t *testing.T) {
+	for _, p := range goList(t, "-deps", "./cmd/omf-agent") {
+		for _, short := range []string{"nats-server", "cobra", "prometheus", "yaml"} {
+			if below(p.ImportPath, thirdParty[short]) {
+				t.Errorf("omf-agent links %s", p.ImportPath)
+			}
+		}
+	}
+}
