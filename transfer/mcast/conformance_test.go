@@ -1,0 +1,382 @@
+package mcast
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type opener func(Options) (Conn, error)
+
+// transports are all the ways to get a Conn; each must pass every conformance test.
+func transports() map[string]func() opener {
+	memory := func() opener { return NewNetwork(NetworkConfig{Seed: 1}).Open }
+	faultless := func(open opener) opener {
+		return func(o Options) (Conn, error) {
+			c, err := open(o)
+			if err != nil {
+				return nil, err
+			}
+			return WithFaults(c, Faults{}, 1), nil
+		}
+	}
+	return map[string]func() opener{
+		"sockets":           func() opener { return Open },
+		"memory":            memory,
+		"memory with delay": func() opener { return NewNetwork(NetworkConfig{Delay: time.Millisecond}).Open },
+		"sockets, faults":   func() opener { return faultless(Open) },
+		"memory, faults":    func() opener { return faultless(memory()) },
+	}
+}
+
+var (
+	group1 = netip.MustParseAddr("239.255.77.1")
+	group2 = netip.MustParseAddr("239.255.77.2")
+)
+
+func local(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 77, 0, byte(i)}) }
+
+// freePort is a UDP port nobody uses now.
+func freePort(t testing.TB) uint16 {
+	t.Helper()
+	u, err := net.ListenUDP("udp4", &net.UDPAddr{})
+	require.NoError(t, err)
+	defer u.Close()
+	return u.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+}
+
+func mustOpen(t testing.TB, open opener, o Options) Conn {
+	t.Helper()
+	c, err := open(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// expect receives until it has the datagrams in order; anything else fails.
+func expect(t testing.TB, c Conn, from netip.AddrPort, want ...string) {
+	t.Helper()
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	ds := make([]Datagram, BatchSize)
+	for len(want) > 0 {
+		n, err := c.Receive(ds)
+		require.NoError(t, err, "still waiting for %q", want[0])
+		for _, d := range ds[:n] {
+			require.NotEmpty(t, want, "unexpected datagram %q from %v", d.Data, d.From)
+			require.Equal(t, want[0], string(d.Data))
+			require.Equal(t, from, d.From)
+			want = want[1:]
+		}
+	}
+}
+
+func send(t testing.TB, c Conn, ds ...string) {
+	t.Helper()
+	var bs [][]byte
+	for _, d := range ds {
+		bs = append(bs, []byte(d))
+	}
+	require.NoError(t, c.Send(bs))
+}
+
+func TestConformance(t *testing.T) {
+	tests := map[string]func(t *testing.T, open opener, port uint16){
+		"group reaches every member":     testGroup,
+		"unicast reaches one":            testUnicast,
+		"groups and ports do not mix":    testSeparate,
+		"deadline":                       testDeadline,
+		"close ends a receive":           testClose,
+		"exclusive port":                 testExclusive,
+		"ignored datagrams":              testIgnore,
+		"bad sizes":                      testSizes,
+		"nothing is lost when read":      testMany,
+		"unicast mode":                   testUnicastMode,
+		"refused options":                testOptions,
+		"short batch means empty queue":  testShortBatch,
+		"shared address hears the group": testSharedAddress,
+	}
+	for transport, make := range transports() {
+		for name, test := range tests {
+			t.Run(transport+"/"+name, func(t *testing.T) { test(t, make(), freePort(t)) })
+		}
+	}
+}
+
+func testGroup(t *testing.T, open opener, port uint16) {
+	server := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	var clients []Conn
+	for i := range 9 {
+		clients = append(clients, mustOpen(t, open, Options{Group: group1, Port: port, Local: local(10 + i)}))
+	}
+	require.Equal(t, netip.AddrPortFrom(local(1), port), server.Addr())
+	require.Equal(t, netip.AddrPortFrom(group1, port), server.Group())
+	send(t, server, "one", "two", "three")
+	for _, c := range clients {
+		expect(t, c, server.Addr(), "one", "two", "three")
+	}
+	expect(t, server, server.Addr(), "one", "two", "three") // on loopback one hears oneself
+	send(t, clients[4], "hello")
+	expect(t, clients[0], clients[4].Addr(), "hello")
+	expect(t, server, clients[4].Addr(), "hello")
+}
+
+func testUnicast(t *testing.T, open opener, port uint16) {
+	a := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	b := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(2)})
+	c := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(3)})
+	require.NoError(t, a.SendTo(b.Addr(), []byte("only you")))
+	expect(t, b, a.Addr(), "only you")
+	send(t, a, "all of you")
+	expect(t, c, a.Addr(), "all of you")
+	require.NoError(t, c.SendTo(a.Addr(), []byte("answer")))
+	// a has two datagrams by two ways; their order is not promised.
+	got := map[string]bool{}
+	require.NoError(t, a.SetReadDeadline(time.Now().Add(10*time.Second)))
+	ds := make([]Datagram, 4)
+	for len(got) < 2 {
+		n, err := a.Receive(ds)
+		require.NoError(t, err)
+		for _, d := range ds[:n] {
+			got[string(d.Data)+" from "+d.From.String()] = true
+		}
+	}
+	require.Equal(t, map[string]bool{"all of you from " + a.Addr().String(): true, "answer from " + c.Addr().String(): true}, got)
+}
+
+func testSeparate(t *testing.T, open opener, port uint16) {
+	port2 := freePort(t)
+	one := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	two := mustOpen(t, open, Options{Group: group2, Port: port, Local: local(2)})
+	three := mustOpen(t, open, Options{Group: group1, Port: port2, Local: local(3)})
+	for i, c := range []Conn{one, two, three} {
+		send(t, c, fmt.Sprintf("mine %d", i))
+	}
+	for i, c := range []Conn{one, two, three} {
+		expect(t, c, c.Addr(), fmt.Sprintf("mine %d", i))
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+		_, err := c.Receive(make([]Datagram, 1))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded, "%d hears what is not for it", i)
+	}
+}
+
+func testDeadline(t *testing.T, open opener, port uint16) {
+	c := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	start := time.Now()
+	require.NoError(t, c.SetReadDeadline(start.Add(30*time.Millisecond)))
+	_, err := c.Receive(make([]Datagram, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.GreaterOrEqual(t, time.Since(start), 30*time.Millisecond)
+
+	// A deadline in the past wakes whoever waits; unicast does so too.
+	woken := make(chan error)
+	receive := func() {
+		_, err := c.Receive(make([]Datagram, 1))
+		woken <- err
+	}
+	require.NoError(t, c.SetReadDeadline(time.Time{}))
+	go receive()
+	require.NoError(t, c.SetReadDeadline(time.Unix(1, 0)))
+	require.ErrorIs(t, <-woken, os.ErrDeadlineExceeded)
+
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	go receive()
+	require.NoError(t, c.SendTo(c.Addr(), []byte("me")))
+	require.NoError(t, <-woken)
+	// And the deadline set before the unicast still holds.
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Millisecond)))
+	go receive()
+	require.ErrorIs(t, <-woken, os.ErrDeadlineExceeded)
+}
+
+func testClose(t *testing.T, open opener, port uint16) {
+	o := Options{Group: group1, Port: port, Local: local(1), Exclusive: true}
+	c := mustOpen(t, open, o)
+	done := make(chan error)
+	go func() {
+		_, err := c.Receive(make([]Datagram, 1))
+		done <- err
+	}()
+	require.NoError(t, c.Close())
+	require.ErrorIs(t, <-done, net.ErrClosed)
+	require.ErrorIs(t, c.Send([][]byte{[]byte("x")}), net.ErrClosed)
+	mustOpen(t, open, o) // the port is free again
+}
+
+func testExclusive(t *testing.T, open opener, port uint16) {
+	o := Options{Group: group1, Port: port, Local: local(1), Exclusive: true}
+	mustOpen(t, open, o)
+	_, err := open(o)
+	require.ErrorIs(t, err, ErrPortInUse)
+	require.ErrorContains(t, err, netip.AddrPortFrom(local(1), port).String())
+	o.Exclusive = false
+	mustOpen(t, open, o) // a client on the server's address
+	o.Exclusive, o.Local = true, local(2)
+	mustOpen(t, open, o) // another address is another server
+}
+
+func testIgnore(t *testing.T, open opener, port uint16) {
+	word := func(w uint32) string { return "head" + string(binary.LittleEndian.AppendUint32(nil, w)) + "tail" }
+	a := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1), Ignore: []Match{{Offset: 4, Word: 0x01020304}, {Offset: 4, Word: 7}}})
+	send(t, a, word(0x01020304), "short", word(7), word(0x04030201), word(8))
+	expect(t, a, a.Addr(), "short", word(0x04030201), word(8))
+}
+
+func testSizes(t *testing.T, open opener, port uint16) {
+	a := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	require.ErrorIs(t, a.Send([][]byte{make([]byte, maxDatagram+1)}), ErrTooLarge)
+	require.ErrorIs(t, a.SendTo(a.Addr(), nil), ErrTooLarge)
+	big := string(make([]byte, 9000))
+	send(t, a, big)
+	expect(t, a, a.Addr(), big)
+}
+
+func testMany(t *testing.T, open opener, port uint16) {
+	const total, nodes = 2000, 8
+	server := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	errs := make(chan error, nodes)
+	for i := range nodes {
+		c := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(10 + i)})
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+		go func() {
+			ds := make([]Datagram, BatchSize)
+			for got := uint32(0); got < total; {
+				n, err := c.Receive(ds)
+				if err != nil {
+					errs <- fmt.Errorf("after %d datagrams, %d overruns: %w", got, c.Overruns(), err)
+					return
+				}
+				for _, d := range ds[:n] {
+					if len(d.Data) != 1048 || binary.LittleEndian.Uint32(d.Data) != got {
+						errs <- fmt.Errorf("datagram %d holds %x", got, d.Data[:4])
+						return
+					}
+					got++
+				}
+			}
+			errs <- nil
+		}()
+	}
+	for i := 0; i < total; i += 50 {
+		var batch [][]byte
+		for k := range 50 {
+			d := make([]byte, 1048)
+			binary.LittleEndian.PutUint32(d, uint32(i+k))
+			batch = append(batch, d)
+		}
+		require.NoError(t, server.Send(batch))
+	}
+	for range nodes {
+		require.NoError(t, <-errs)
+	}
+	require.Zero(t, server.Overruns())
+}
+
+func testUnicastMode(t *testing.T, open opener, port uint16) {
+	a := mustOpen(t, open, Options{Group: local(2), Port: port, Local: local(1)})
+	b := mustOpen(t, open, Options{Group: local(1), Port: port, Local: local(2)})
+	send(t, a, "to b")
+	expect(t, b, a.Addr(), "to b")
+	send(t, b, "to a", "again")
+	expect(t, a, b.Addr(), "to a", "again")
+}
+
+func testShortBatch(t *testing.T, open opener, port uint16) {
+	a := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	send(t, a, "1", "2", "3")
+	require.NoError(t, a.SetReadDeadline(time.Now().Add(10*time.Second)))
+	got := 0
+	for got < 3 {
+		n, err := a.Receive(make([]Datagram, 2))
+		require.NoError(t, err)
+		require.LessOrEqual(t, n, 2)
+		got += n
+	}
+	n, err := a.Receive(nil)
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
+
+func testSharedAddress(t *testing.T, open opener, port uint16) {
+	server := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1), Exclusive: true})
+	client := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	send(t, client, "request")
+	expect(t, server, server.Addr(), "request")
+	send(t, server, "reply")
+	expect(t, client, server.Addr(), "request", "reply")
+}
+
+func testOptions(t *testing.T, open opener, port uint16) {
+	good := Options{Group: group1, Port: port, Local: local(1)}
+	for name, change := range map[string]func(*Options){
+		"no group":        func(o *Options) { o.Group = netip.Addr{} },
+		"IPv6 group":      func(o *Options) { o.Group = netip.MustParseAddr("ff02::1") },
+		"broadcast":       func(o *Options) { o.Group = netip.MustParseAddr("255.255.255.255") },
+		"port 0":          func(o *Options) { o.Port = 0 },
+		"multicast local": func(o *Options) { o.Local = group1 },
+		"IPv6 local":      func(o *Options) { o.Local = netip.IPv6Loopback() },
+		"TTL 256":         func(o *Options) { o.TTL = 256 },
+		"negative buffer": func(o *Options) { o.ReadBuffer = -1 },
+		"negative offset": func(o *Options) { o.Ignore = []Match{{Offset: -1}} },
+	} {
+		o := good
+		change(&o)
+		_, err := open(o)
+		require.ErrorIs(t, err, ErrOptions, name)
+	}
+}
+
+// TestForeignPort: a program that binds the port for itself alone is named as such.
+func TestForeignPort(t *testing.T) {
+	u, err := net.ListenUDP("udp4", &net.UDPAddr{})
+	require.NoError(t, err)
+	defer u.Close()
+	port := u.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	_, err = Open(Options{Group: group1, Port: port, Local: local(1)})
+	require.ErrorIs(t, err, ErrPortInUse)
+	require.ErrorContains(t, err, fmt.Sprint(port))
+}
+
+func TestNoSuchInterface(t *testing.T) {
+	_, err := Open(Options{Group: group1, Port: freePort(t), Local: netip.MustParseAddr("203.0.113.9")})
+	require.Error(t, err)
+	require.ErrorContains(t, err, "203.0.113.9")
+}
+
+// TestOverruns: what the kernel had no room for is counted, so that a lossy
+// network and a slow receiver can be told apart.
+func TestOverruns(t *testing.T) {
+	for name, open := range map[string]opener{"sockets": Open, "memory": NewNetwork(NetworkConfig{Queue: 100}).Open} {
+		t.Run(name, func(t *testing.T) {
+			port := freePort(t)
+			server := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+			client := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(2), ReadBuffer: 64 << 10})
+			const total = 1000
+			d := make([]byte, 1048)
+			for range total {
+				require.NoError(t, server.Send([][]byte{d}))
+			}
+			require.NoError(t, client.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
+			got := 0
+			for ds := make([]Datagram, BatchSize); ; {
+				n, err := client.Receive(ds)
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					break
+				}
+				require.NoError(t, err)
+				got += n
+			}
+			require.Less(t, got, total)
+			require.EqualValues(t, total-got, client.Overruns())
+		})
+	}
+}
