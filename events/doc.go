@@ -23,6 +23,7 @@
 //	omf.v1.svc.<tb>.bus.<verb>                      the broker's own service: credentials
 //	omf.v1.timer.<tb>.job.<job>                     schedules that wake a job
 //	omf.v1.due.<tb>.job.<job>                       the wake-ups themselves
+//	omf.v1.dlq.<stream>                             messages that nobody could handle
 //
 // A node cannot write history: it reports, and the handler, having checked
 // the report, appends the fact.

@@ -45,6 +45,12 @@ const (
 	KindLeaving Kind = "leaving"
 )
 
+// ReportKinds lists the kinds that a node may report: its credential allows
+// exactly these.
+func ReportKinds() []Kind {
+	return []Kind{KindUp, KindLoadStarted, KindLoadDone, KindLoadFailed, KindLeaving}
+}
+
 // Kinds of image facts. image.served is a fact of a job as well.
 const (
 	KindImageAdded    Kind = "image.added"

@@ -16,6 +16,10 @@ const (
 	AllTelemetry = prefix + "tlm.>"
 	AllTimers    = prefix + "timer.>"
 	AllDue       = prefix + "due.>"
+	// AllServices matches every endpoint of every service.
+	AllServices = prefix + "svc.>"
+	// AllSetAside matches the messages that nobody could handle.
+	AllSetAside = prefix + "dlq.>"
 	// AllJobFacts matches every fact of every job of every testbed.
 	AllJobFacts = prefix + "evt.*.job.>"
 	// AllLeases matches the leases aggregates of every testbed.
@@ -150,6 +154,10 @@ func TimerSubject(testbed, job string) string {
 
 // DueSubject receives the wake-up of a job.
 func DueSubject(testbed, job string) string { return join("due", Escape(testbed), "job", Escape(job)) }
+
+// SetAsideSubject receives a copy of the messages of a stream that nobody
+// could handle, with the reason in the headers.
+func SetAsideSubject(stream string) string { return join("dlq", Escape(stream)) }
 
 // Address is a parsed subject: the plain names that its tokens stand for.
 // Fields that the subject does not have are empty.

@@ -1,0 +1,118 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"loadnode/events"
+)
+
+// bucketOwners is the key/value bucket of Owners.
+const bucketOwners = "OMF_OWNERS"
+
+// Owners says who of several instances looks after a thing (a job, a legacy
+// node), for a limited time. It keeps work from being done twice; it does not
+// protect the truth: around an expiry two may believe that they own a key for
+// a moment, and only Append's expected sequence decides.
+type Owners struct {
+	c  *Conn
+	kv jetstream.KeyValue
+}
+
+// Owners opens the bucket and creates it if there is none. ttl is how long an
+// ownership lasts without being renewed, at least a second.
+func (c *Conn) Owners(ctx context.Context, ttl time.Duration) (*Owners, error) {
+	gctx, done := c.guard(ctx, onAPI)
+	defer done()
+	replicas := 1
+	if s, err := c.stream(gctx, StreamFacts); err == nil {
+		replicas = s.CachedInfo().Config.Replicas
+	}
+	kv, err := c.js.CreateOrUpdateKeyValue(gctx, jetstream.KeyValueConfig{
+		Bucket:      bucketOwners,
+		Description: "which instance looks after what, until it expires",
+		History:     1,
+		TTL:         max(ttl, time.Second),
+		Replicas:    replicas,
+		Storage:     jetstream.MemoryStorage, // who owned what means nothing after a restart
+	})
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", bucketOwners, classify(err, context.Cause(gctx)))
+	}
+	return &Owners{c: c, kv: kv}, nil
+}
+
+// Acquire makes owner the owner of key, if nobody is or owner is already, and
+// reports whether it is the owner now. The time begins anew.
+func (o *Owners) Acquire(ctx context.Context, key, owner string) (bool, error) {
+	_, err := o.kv.Create(ctx, events.Escape(key), []byte(owner))
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return o.Renew(ctx, key, owner)
+	}
+	if err != nil {
+		return false, fmt.Errorf("acquire %s: %w", key, classify(err, nil))
+	}
+	return true, nil
+}
+
+// Renew lets the time of an ownership begin anew. It reports false when owner
+// does not own key any more.
+func (o *Owners) Renew(ctx context.Context, key, owner string) (bool, error) {
+	e, err := o.kv.Get(ctx, events.Escape(key))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("renew %s: %w", key, classify(err, nil))
+	}
+	if string(e.Value()) != owner {
+		return false, nil
+	}
+	_, err = o.kv.Update(ctx, events.Escape(key), []byte(owner), e.Revision())
+	if isWrongLastSeq(err) {
+		return false, nil // taken, released or expired meanwhile
+	}
+	if err != nil {
+		return false, fmt.Errorf("renew %s: %w", key, classify(err, nil))
+	}
+	return true, nil
+}
+
+// Release gives key back if owner owns it.
+func (o *Owners) Release(ctx context.Context, key, owner string) error {
+	e, err := o.kv.Get(ctx, events.Escape(key))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil
+	}
+	if err == nil {
+		if string(e.Value()) != owner {
+			return nil
+		}
+		err = o.kv.Delete(ctx, events.Escape(key), jetstream.LastRevision(e.Revision()))
+	}
+	if err != nil && !isWrongLastSeq(err) {
+		return fmt.Errorf("release %s: %w", key, classify(err, nil))
+	}
+	return nil
+}
+
+// Holder returns who owns key, "" for nobody.
+func (o *Owners) Holder(ctx context.Context, key string) (string, error) {
+	e, err := o.kv.Get(ctx, events.Escape(key))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("holder of %s: %w", key, classify(err, nil))
+	}
+	return string(e.Value()), nil
+}
+
+func isWrongLastSeq(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == codeWrongLastSeq || api.ErrorCode == codeWrongLastSeqBusy)
+}

@@ -1,0 +1,238 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"loadnode/events"
+)
+
+// Streams (DESIGN section 4).
+const (
+	StreamRequests  = "OMF_REQ"   // requests, one handler takes each
+	StreamReports   = "OMF_RPT"   // reports of nodes, the last ones of each kind
+	StreamFacts     = "OMF_EVT"   // the truth
+	StreamTelemetry = "OMF_TLM"   // progress, may be lost
+	StreamTimers    = "OMF_TIMER" // schedules, and the wake-ups until they are taken
+	StreamSetAside  = "OMF_DLQ"   // what nobody could handle, and why
+)
+
+// Streams lists the names of all streams.
+func Streams() []string {
+	return []string{StreamRequests, StreamReports, StreamFacts, StreamTelemetry, StreamTimers, StreamSetAside}
+}
+
+// dedupWindow is how long the server remembers the message ids of facts and
+// requests. It covers any retry of Publish; Append does not rely on it.
+const dedupWindow = 10 * time.Minute
+
+// StreamOptions says how the streams are kept.
+type StreamOptions struct {
+	Replicas   int           // 0: 1. 3 on a cluster
+	RequestAge time.Duration // how long an untaken request is kept; 0: 24 h
+	Memory     bool          // in memory, for simulations that need no disk
+}
+
+// EnsureStreams creates the streams or brings them to the wanted
+// configuration. One role owns them and calls this at its start (the server's
+// process, or the first handler on an external cluster); all others call
+// AwaitStreams. It is harmless to repeat.
+func (c *Conn) EnsureStreams(ctx context.Context, o StreamOptions) error {
+	for _, cfg := range streamConfigs(o) {
+		ctx, done := c.guard(ctx, onAPI)
+		_, err := c.js.CreateOrUpdateStream(ctx, cfg)
+		cause := context.Cause(ctx)
+		done()
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", cfg.Name, classify(err, cause))
+		}
+	}
+	return nil
+}
+
+func streamConfigs(o StreamOptions) []jetstream.StreamConfig {
+	o.Replicas = max(o.Replicas, 1)
+	if o.RequestAge <= 0 {
+		o.RequestAge = 24 * time.Hour
+	}
+	storage, persist := jetstream.FileStorage, jetstream.DefaultPersistMode
+	if o.Memory {
+		storage = jetstream.MemoryStorage
+	}
+	telemetry := storage
+	switch {
+	case o.Replicas > 1:
+		telemetry = jetstream.MemoryStorage // asynchronous persistence is for one server only
+	case storage == jetstream.FileStorage:
+		persist = jetstream.AsyncPersistMode
+	}
+	configs := []jetstream.StreamConfig{
+		{
+			Name:        StreamRequests,
+			Description: "requests, each taken by one handler",
+			Subjects:    []string{events.AllRequests},
+			Retention:   jetstream.WorkQueuePolicy,
+			Discard:     jetstream.DiscardNew, // a full queue says so to the requester
+			MaxMsgs:     100_000,
+			MaxAge:      o.RequestAge,
+			MaxMsgSize:  MaxEventBytes,
+			Storage:     storage,
+			Duplicates:  dedupWindow,
+		},
+		{
+			Name:        StreamReports,
+			Description: "reports of nodes about themselves; never deduplicated by message id, which a node could forge",
+			Subjects:    []string{events.AllReports},
+			Retention:   jetstream.LimitsPolicy,
+			Discard:     jetstream.DiscardOld,
+			// Bounded for each subject, so that a node which floods pushes out
+			// nothing but its own reports.
+			MaxMsgsPerSubject: 16,
+			MaxMsgSize:        64 << 10,
+			MaxAge:            30 * 24 * time.Hour,
+			Storage:           storage,
+			Duplicates:        100 * time.Millisecond, // the shortest that servers accept
+		},
+		{
+			Name:               StreamFacts,
+			Description:        "facts: the truth about jobs, leases and images",
+			Subjects:           []string{events.AllFacts},
+			Retention:          jetstream.LimitsPolicy,
+			Discard:            jetstream.DiscardNew, // history is never pushed out
+			MaxMsgSize:         MaxEventBytes,
+			Storage:            storage,
+			Duplicates:         dedupWindow,
+			DenyDelete:         true,  // purging whole jobs stays possible: archiving needs it
+			AllowDirect:        false, // reads come from the leader: Append looks for its own facts
+			AllowAtomicPublish: true,
+		},
+		{
+			Name:              StreamTelemetry,
+			Description:       "progress, the last few of each node",
+			Subjects:          []string{events.AllTelemetry},
+			Retention:         jetstream.LimitsPolicy,
+			Discard:           jetstream.DiscardOld,
+			MaxMsgsPerSubject: 4,
+			MaxMsgs:           200_000,
+			MaxBytes:          128 << 20,
+			MaxMsgSize:        16 << 10,
+			MaxAge:            6 * time.Hour,
+			Storage:           telemetry,
+			PersistMode:       persist,
+			Duplicates:        100 * time.Millisecond,
+			AllowDirect:       true,
+		},
+		{
+			Name:        StreamTimers,
+			Description: "schedules that wake jobs, and the wake-ups until a handler has taken them",
+			Subjects:    []string{events.AllTimers, events.AllDue},
+			// A work queue: a wake-up goes when it is acknowledged; a schedule
+			// has no consumer and stays until it fires or is purged.
+			Retention:         jetstream.WorkQueuePolicy,
+			Discard:           jetstream.DiscardOld,
+			MaxMsgSize:        16 << 10,
+			Storage:           storage,
+			AllowMsgSchedules: true,
+			AllowRollup:       true,
+		},
+		{
+			Name:        StreamSetAside,
+			Description: "messages set aside with the reason, and advisories about exhausted and terminated ones",
+			Subjects: []string{
+				events.AllSetAside,
+				"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",
+				"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>",
+			},
+			Retention:  jetstream.LimitsPolicy,
+			Discard:    jetstream.DiscardOld,
+			MaxMsgs:    100_000,
+			MaxBytes:   128 << 20,
+			MaxAge:     30 * 24 * time.Hour,
+			Storage:    storage,
+			Duplicates: dedupWindow,
+		},
+	}
+	for i := range configs {
+		configs[i].Replicas = o.Replicas
+	}
+	return configs
+}
+
+// AwaitStreams blocks until every stream exists or ctx ends.
+func (c *Conn) AwaitStreams(ctx context.Context) error {
+	for _, name := range Streams() {
+		for delay := newDelays(50*time.Millisecond, time.Second); ; {
+			gctx, done := c.guard(ctx, onAPI)
+			_, err := c.js.Stream(gctx, name)
+			err = classify(err, context.Cause(gctx))
+			done()
+			if err == nil {
+				break
+			}
+			if errors.Is(err, ErrDenied) {
+				return fmt.Errorf("await stream %s: %w", name, err)
+			}
+			if !delay.wait(ctx) {
+				return fmt.Errorf("await stream %s: %w: %w", name, err, ctx.Err())
+			}
+		}
+	}
+	return nil
+}
+
+// stream returns the handle of a stream, which is asked for once.
+func (c *Conn) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	c.mu.Lock()
+	s := c.streams[name]
+	c.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	s, err := c.js.Stream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.streams[name] = s
+	c.mu.Unlock()
+	return s, nil
+}
+
+// Last returns the newest message of a stream that matches filter, or
+// ErrNoMessage.
+func (c *Conn) Last(ctx context.Context, stream, filter string) (*Message, error) {
+	gctx, done := c.guard(ctx, onAPI)
+	defer done()
+	s, err := c.stream(gctx, stream)
+	if err == nil {
+		var raw *jetstream.RawStreamMsg
+		if raw, err = s.GetLastMsgForSubject(gctx, filter); err == nil {
+			return storedMessage(stream, raw), nil
+		}
+	}
+	if isNoMessage(err) {
+		return nil, fmt.Errorf("%s in %s: %w", filter, stream, ErrNoMessage)
+	}
+	return nil, fmt.Errorf("last of %s in %s: %w", filter, stream, classify(err, context.Cause(gctx)))
+}
+
+// Get returns the message of a stream with a sequence, or ErrNoMessage.
+func (c *Conn) Get(ctx context.Context, stream string, seq uint64) (*Message, error) {
+	gctx, done := c.guard(ctx, onAPI)
+	defer done()
+	s, err := c.stream(gctx, stream)
+	if err == nil {
+		var raw *jetstream.RawStreamMsg
+		if raw, err = s.GetMsg(gctx, seq); err == nil {
+			return storedMessage(stream, raw), nil
+		}
+	}
+	if isNoMessage(err) {
+		return nil, fmt.Errorf("message %d of %s: %w", seq, stream, ErrNoMessage)
+	}
+	return nil, fmt.Errorf("message %d of %s: %w", seq, stream, classify(err, context.Cause(gctx)))
+}
