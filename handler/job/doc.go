@@ -1,0 +1,32 @@
+// Package job is the imaging job as a pure aggregate (DESIGN §5): State is
+// the fold of the job's facts (Apply), Decide turns an input — a report, a
+// finished effect, the passing of time — into new facts, Outstanding derives
+// the effects that the state asks for, and NextDeadline says when time alone
+// will change something.
+//
+// Nothing here does input or output, reads a clock or draws a random number:
+// the same state and the same input give the same facts. Package handler
+// stores the facts, runs the effects and feeds their results back.
+//
+// # The life of a node
+//
+//	pending    waits for a place among the nodes that boot at once
+//	rebooting  reboot.requested stands; pxe.up must follow by the deadline
+//	up         pxe.up stands; load.started must follow by the deadline
+//	loading    load.started stands; load.done or load.failed must follow
+//	loaded     load.done stands
+//	leaving    shutdown.requested stands; shutdown.done or reboot.done must follow
+//	done       the end of a good node
+//	failed     node.failed stands: the end of any other
+//
+// # Attempts
+//
+// NodeRef.Attempt counts the tries of a node from 1. It grows with each
+// reboot, and with each repeated load on the same boot. A load.failed fact
+// with Retry says that another attempt follows: with Retryable too, the agent
+// itself reported the failure and loads again on the same boot, as attempt
+// n+1; without, the node goes back to pending and is rebooted as attempt n+1.
+//
+// A fact of an attempt that is over, of another boot or of another job cannot
+// be made: Decide refuses such reports with ErrRefused and a reason.
+package job

@@ -1,0 +1,43 @@
+package job
+
+import (
+	"fmt"
+
+	"loadnode/events"
+)
+
+// hint names the next command to run for a failed node (docs/failures.md).
+func hint(class events.Class, n *Node, s State) string {
+	image := s.Plan.Image.Name
+	again := fmt.Sprintf("omf load '%s' %s", n.Name, image)
+	if n.Load != nil && class != events.ClassCancelled {
+		return fmt.Sprintf("the disk is loaded; run: omf tell off '%s'", n.Name)
+	}
+	switch class {
+	case events.ClassRefused:
+		return fmt.Sprintf("nothing was written; see its disks with: omf nodes '%s', and choose one with: %s --disk SELECTOR", n.Name, again)
+	case events.ClassPower:
+		return fmt.Sprintf("try its power driver (%s) by hand: omf stat '%s'", n.Power, n.Name)
+	case events.ClassCheckin:
+		return fmt.Sprintf("watch its console (boot order, DHCP, boot flag) while you run: omf tell reset '%s'", n.Name)
+	case events.ClassImage:
+		return "run: omf images verify " + image
+	case events.ClassJoin:
+		return "is the image service up, and is UDP let through? run: omf images"
+	case events.ClassStalled:
+		return fmt.Sprintf("an IGMP snooping switch without a querier is the classic; then run: %s", again)
+	case events.ClassReceive:
+		return fmt.Sprintf("run: omf images verify %s; if it is good, suspect the node's memory or cable", image)
+	case events.ClassVerify:
+		return fmt.Sprintf("do not trust this disk; run: %s --verify readback", again)
+	case events.ClassWrite:
+		return fmt.Sprintf("look at dmesg and SMART of the node before you run: %s", again)
+	case events.ClassCancelled:
+		if n.Step == Loading {
+			return fmt.Sprintf("its disk is partly written; run: %s", again)
+		}
+		return "run: " + again
+	default:
+		return fmt.Sprintf("see how far it came with: omf job show %s; then run: %s", s.Job, again)
+	}
+}
