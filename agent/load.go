@@ -1,0 +1,206 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"loadnode/events"
+	"loadnode/transfer/disk"
+	"loadnode/transfer/install"
+	"loadnode/transfer/ndz"
+)
+
+// Budgets of a command that names none.
+const (
+	defaultJoin  = 30 * time.Second
+	defaultStall = 2 * time.Minute
+	// telemetryPause is the least time between two progress events of a phase.
+	telemetryPause = time.Second
+)
+
+// run carries an operation to its end and reports how it ended.
+func (a *Agent) run(ctx context.Context, op *operation) {
+	began := a.clock.Now()
+	log := a.log.With("job", op.ref.Job, "attempt", op.ref.Attempt, "image", op.cmd.Image.Name)
+	log.Info("load begins", "disk", op.cmd.Disk)
+
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	a.wg.Go(func() { a.watchDeadline(watching, op) })
+	telemetry := make(chan struct{})
+	a.wg.Go(func() {
+		defer close(telemetry)
+		a.telemetry(watching, op)
+	})
+
+	done, err := a.guarded(ctx, op)
+	at, _ := op.current()
+	stopWatching()
+	<-telemetry
+	end := op.figures()
+
+	var outcome events.Data
+	if err != nil {
+		failed := failure(err, at, context.Cause(ctx))
+		failed.NodeRef = op.ref
+		failed.Evidence.Counters = end.counters
+		log.Warn("load failed", "class", string(failed.Class), "step", at.String(), "err", err)
+		outcome = failed
+	} else {
+		done.Took = events.Duration(a.clock.Now().Sub(began))
+		done.Counters = end.counters
+		log.Info("load done", "assurance", string(done.Assurance), "bytes", done.BytesWritten, "dur", done.Took.String())
+		outcome = done
+	}
+	op.end(outcome, end)
+	a.report(outcome, op.cmd.Effect)
+	if err == nil {
+		a.emitProgress(op, phaseDone)
+	}
+	close(op.done)
+}
+
+// end sets the outcome.
+func (op *operation) end(outcome events.Data, f figures) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.last, op.over, op.measure = outcome, f, nil
+	op.state = stateLoaded
+	if failed, ok := outcome.(events.LoadFailed); ok {
+		op.state, op.err = stateFailed, failed.Message
+	}
+}
+
+// watchDeadline ends the load at the deadline of its command.
+func (a *Agent) watchDeadline(ctx context.Context, op *operation) {
+	if op.cmd.Deadline.IsZero() {
+		return
+	}
+	select {
+	case <-a.clock.After(op.cmd.Deadline.Sub(a.clock.Now())):
+		op.cancel(fmt.Errorf("%w: it was %s", errDeadline, op.cmd.Deadline.UTC().Format(time.RFC3339)))
+	case <-ctx.Done():
+	}
+}
+
+// guarded is load with its panics as errors: a fault in one load must not end
+// the agent, which alone can say what became of the disk.
+func (a *Agent) guarded(ctx context.Context, op *operation) (done events.LoadDone, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{value: v, stack: debug.Stack()}
+		}
+	}()
+	return a.load(ctx, op)
+}
+
+func (a *Agent) load(ctx context.Context, op *operation) (events.LoadDone, error) {
+	cmd := op.cmd
+	if err := ctx.Err(); err != nil {
+		return events.LoadDone{}, err
+	}
+	target, info, err := a.cfg.Machine.OpenDisk(ctx, cmd.Disk, cmd.Image.DiskBytes, cmd.Image.SectorSize)
+	if err != nil {
+		return events.LoadDone{}, err
+	}
+	watched := &watchedTarget{Target: target}
+	defer watched.Close()
+
+	op.enter(stepManifest)
+	manifest, err := fetchManifest(ctx, a.cfg.HTTP, a.clock, cmd.Image, orDefault(cmd.Join, defaultJoin))
+	if err != nil {
+		return events.LoadDone{}, err
+	}
+	if err := sameImage(manifest, cmd.Image); err != nil {
+		return events.LoadDone{}, err
+	}
+
+	op.enter(stepJoin)
+	conn, err := a.cfg.Machine.Join(cmd.Session)
+	if err != nil {
+		return events.LoadDone{}, err
+	}
+	defer conn.Close()
+	readBack := cmd.Verify == events.VerifyReadback
+	installer, err := install.New(install.Config{Target: watched, Manifest: manifest, ReadBack: readBack})
+	if err != nil {
+		return events.LoadDone{}, err
+	}
+	if err := a.receive(ctx, op, conn, manifest, installer, info); err != nil {
+		return events.LoadDone{}, err
+	}
+
+	op.enter(stepSync)
+	if readBack {
+		watched.synced = func() { op.enter(stepReadBack) }
+	}
+	result, err := installer.Finish(ctx)
+	if err != nil {
+		return events.LoadDone{}, err
+	}
+	if err := watched.Close(); err != nil {
+		return events.LoadDone{}, &install.WriteError{Len: result.BytesDescribed, Err: fmt.Errorf("close: %w", err)}
+	}
+	return events.LoadDone{
+		NodeRef:      op.ref,
+		Assurance:    events.Assurance(result.Assurance),
+		Digest:       manifest.Root().String(),
+		Chunks:       result.Chunks,
+		BytesWritten: result.BytesWritten,
+		DiskBytes:    result.BytesDescribed,
+	}, nil
+}
+
+// sameImage compares the manifest with what the command says of the image: the
+// disk was judged by the command.
+func sameImage(m *ndz.Manifest, image events.Image) error {
+	switch {
+	case image.Size != 0 && m.Size != image.Size:
+		return finalf("manifest of %s is for a file of %d bytes, the command says %d", image.Name, m.Size, image.Size)
+	case m.Bytes() > image.DiskBytes:
+		return finalf("image %s describes %d bytes of disk, the command says %d", image.Name, m.Bytes(), image.DiskBytes)
+	case image.SectorSize != 0 && m.SectorSize != image.SectorSize:
+		return finalf("image %s has sectors of %d bytes, the command says %d", image.Name, m.SectorSize, image.SectorSize)
+	}
+	return nil
+}
+
+func orDefault(d events.Duration, or time.Duration) time.Duration {
+	if d <= 0 {
+		return or
+	}
+	return time.Duration(d)
+}
+
+// watchedTarget tells when the disk is synced, and closes once.
+type watchedTarget struct {
+	disk.Target
+	synced func()
+	closed bool
+}
+
+func (t *watchedTarget) Sync() error {
+	err := t.Target.Sync()
+	if err == nil && t.synced != nil {
+		t.synced()
+	}
+	return err
+}
+
+// Uncache passes on, so that read-back reads the medium.
+func (t *watchedTarget) Uncache() error {
+	if u, ok := t.Target.(interface{ Uncache() error }); ok {
+		return u.Uncache()
+	}
+	return nil
+}
+
+func (t *watchedTarget) Close() error {
+	if t.closed {
+		return nil
+	}
+	t.closed = true
+	return t.Target.Close()
+}

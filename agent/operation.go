@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"sync"
+
+	"loadnode/events"
+)
+
+// States of an agent, as its replies name them.
+const (
+	stateIdle    = "idle"
+	stateLoading = "loading"
+	stateLoaded  = "loaded"
+	stateFailed  = "failed"
+	stateLeaving = "leaving"
+)
+
+// figures are the live counts of a load.
+type figures struct {
+	percent       float64
+	chunks        int
+	chunksWritten int
+	bytesReceived int64
+	bytesWritten  int64
+	counters      map[string]int64
+}
+
+// operation is one attempt of one job: running, or over with its outcome.
+type operation struct {
+	cmd    events.LoadCommand
+	ref    events.NodeRef
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when it is over and its outcome is set
+
+	mu      sync.Mutex
+	at      step
+	state   string
+	last    events.Data    // the last report made of it, nil before the first
+	err     string         // once failed
+	measure func() figures // once receiving
+	over    figures        // once over
+	changed chan struct{}  // one token: the phase may have changed
+}
+
+func newOperation(cmd events.LoadCommand, boot string, cancel context.CancelCauseFunc) *operation {
+	ref := cmd.NodeRef
+	ref.Boot = boot
+	return &operation{
+		cmd: cmd, ref: ref, cancel: cancel, state: stateLoading,
+		done: make(chan struct{}), changed: make(chan struct{}, 1),
+	}
+}
+
+// is reports whether the operation is that attempt of that job.
+func (op *operation) is(ref events.NodeRef) bool {
+	return op.ref.Job == ref.Job && op.ref.Attempt == ref.Attempt
+}
+
+func (op *operation) running() bool {
+	select {
+	case <-op.done:
+		return false
+	default:
+		return true
+	}
+}
+
+func (op *operation) enter(s step) {
+	op.mu.Lock()
+	phase := op.at.phase()
+	op.at = s
+	op.mu.Unlock()
+	if s.phase() != phase {
+		select {
+		case op.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// started says that the session is joined: from here on chunks come.
+func (op *operation) started(report events.LoadStarted) {
+	op.mu.Lock()
+	op.last = report
+	op.mu.Unlock()
+	op.enter(stepReceive)
+}
+
+func (op *operation) current() (step, string) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.at, op.state
+}
+
+func (op *operation) meter(measure func() figures) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.measure = measure
+}
+
+func (op *operation) figures() figures {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	switch {
+	case op.state != stateLoading:
+		return op.over
+	case op.measure != nil:
+		return op.measure()
+	}
+	return figures{chunks: op.cmd.Image.Chunks}
+}
+
+// lastReport is what the operation reported last, nil if nothing yet.
+func (op *operation) lastReport() events.Data {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.last
+}
+
+func (op *operation) describe(r *events.CommandReply) {
+	f := op.figures()
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	r.NodeRef, r.State, r.LastError = op.ref, op.state, op.err
+	r.Percent, r.Counters = f.percent, f.counters
+}

@@ -1,0 +1,40 @@
+package agent
+
+import (
+	"context"
+
+	"loadnode/events"
+)
+
+// telemetry says how far a load is: at each change of its phase, and at most
+// once a second in between. It may be lost.
+func (a *Agent) telemetry(ctx context.Context, op *operation) {
+	at, _ := op.current()
+	a.emitProgress(op, at.phase())
+	tick := a.clock.After(telemetryPause)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-op.changed:
+		case <-tick:
+		}
+		at, _ = op.current()
+		a.emitProgress(op, at.phase())
+		tick = a.clock.After(telemetryPause)
+	}
+}
+
+func (a *Agent) emitProgress(op *operation, phase string) {
+	f := op.figures()
+	ev, err := a.envelope(events.Progress{
+		NodeRef: op.ref, Phase: phase, Percent: f.percent, Chunks: f.chunks, ChunksWritten: f.chunksWritten,
+		BytesReceived: f.bytesReceived, BytesWritten: f.bytesWritten, Counters: f.counters,
+	}, op.cmd.Effect)
+	if err == nil {
+		err = a.cfg.Conn.Emit(a.begin, events.ProgressSubject(a.cfg.Testbed, op.ref.Job, a.cfg.Node), ev)
+	}
+	if err != nil {
+		a.log.Debug("progress is lost", "job", op.ref.Job, "err", err)
+	}
+}

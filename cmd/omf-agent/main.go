@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"loadnode/agent"
+	"loadnode/bus"
+)
+
+// Exit codes.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 5
+)
+
+// memoryLimit is where the garbage collector begins to work harder, bytes: an
+// imaging system has little, and it is where the disk cache lives.
+const memoryLimit = 100 << 20
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	s, err := parse(args, getenv, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "omf-agent: %v\n", err)
+		return exitUsage
+	case s.version:
+		fmt.Fprintln(stdout, "omf-agent", version)
+		return 0
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	level := slog.LevelInfo
+	if s.debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	if err := serve(ctx, s, log); err != nil {
+		fmt.Fprintf(stderr, "omf-agent: %v\n", err)
+		if errors.Is(err, bus.ErrUnreachable) || errors.Is(err, bus.ErrDenied) {
+			return exitUnreachable
+		}
+		return exitFailed
+	}
+	return 0
+}
+
+func serve(ctx context.Context, s settings, log *slog.Logger) error {
+	conn, err := bus.Connect(ctx, bus.Config{
+		URLs: s.urls(), Name: "omf-agent " + s.node, Credential: s.credential, Logger: log,
+		Timeout: s.timeout, Wait: s.timeout == 0,
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil // told to end before the bus was there
+		}
+		return err
+	}
+	defer conn.Close()
+	a, err := agent.New(agent.Config{
+		Testbed: s.testbed, Node: s.node, Boot: s.boot, Version: version, Conn: conn,
+		Machine: &agent.LinuxMachine{
+			RAMSystem: s.imaging, Local: s.address, AllowRegular: s.allowRegular,
+			Syscall: s.rebootSyscall || os.Getpid() == 1,
+		},
+		HTTP:   &http.Client{Timeout: s.httpTimeout},
+		Logger: log, Memory: s.memory << 20,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("agent runs", "node", s.node, "testbed", s.testbed, "boot", s.boot, "imaging", s.imaging)
+	return a.Run(ctx)
+}
