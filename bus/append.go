@@ -76,19 +76,27 @@ func (c *Conn) Append(ctx context.Context, filter string, last uint64, recs ...R
 		case err == nil:
 			c.counts.published.Add(uint64(len(msgs)))
 			return seq, nil
-		case errors.Is(err, ErrConflict):
+		case errors.Is(err, ErrConflict), errors.Is(err, ErrDuplicate):
 			// The conflict may be with ourselves: an earlier attempt whose
 			// acknowledgement was lost.
-			own, ownErr := c.ownFacts(ctx, filter, last, msgs)
-			if ownErr == nil {
-				if own > 0 {
-					c.counts.published.Add(uint64(len(msgs)))
-					return own, nil
+			own, follows, lookErr := c.ownFacts(ctx, filter, last, msgs)
+			switch {
+			case lookErr != nil:
+				err = lookErr
+			case own > 0:
+				c.counts.published.Add(uint64(len(msgs)))
+				return own, nil
+			case follows && errors.Is(err, ErrDuplicate):
+				// The server looks at ids first. Who decided on an old state
+				// is late before anything else.
+				err = ErrConflict
+				fallthrough
+			default:
+				if errors.Is(err, ErrConflict) {
+					c.counts.conflicts.Add(1)
 				}
-				c.counts.conflicts.Add(1)
 				return 0, fmt.Errorf("append to %s behind %d: %w", filter, last, err)
 			}
-			err = ownErr
 		}
 		if !errors.Is(err, ErrUnreachable) && !IsTransient(err) || !delay.wait(ctx) {
 			return 0, fmt.Errorf("append to %s behind %d: %w", filter, last, err)
@@ -159,26 +167,28 @@ func (c *Conn) publishBatch(ctx context.Context, msgs []*nats.Msg) (Ack, error) 
 }
 
 // ownFacts looks whether the facts that follow last on filter are exactly
-// msgs. It returns the sequence of the last of them, 0 when they are not.
-func (c *Conn) ownFacts(ctx context.Context, filter string, last uint64, msgs []*nats.Msg) (uint64, error) {
+// msgs. It returns the sequence of the last of them, 0 when they are not, and
+// whether any fact follows.
+func (c *Conn) ownFacts(ctx context.Context, filter string, last uint64, msgs []*nats.Msg) (own uint64, follows bool, err error) {
 	gctx, done := c.guard(ctx, onAPI)
 	defer done()
 	s, err := c.stream(gctx, StreamFacts)
 	if err != nil {
-		return 0, classify(err, context.Cause(gctx))
+		return 0, false, classify(err, context.Cause(gctx))
 	}
 	for _, m := range msgs {
 		raw, err := s.GetMsg(gctx, last+1, jetstream.WithGetMsgSubject(filter))
 		if isNoMessage(err) {
-			return 0, nil
+			return 0, follows, nil
 		}
 		if err != nil {
-			return 0, classify(err, context.Cause(gctx))
+			return 0, false, classify(err, context.Cause(gctx))
 		}
+		follows = true
 		if raw.Subject != m.Subject || !bytes.Equal(raw.Data, m.Data) {
-			return 0, nil
+			return 0, true, nil
 		}
 		last = raw.Sequence
 	}
-	return last, nil
+	return last, true, nil
 }
