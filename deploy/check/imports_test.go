@@ -20,7 +20,7 @@ var thirdParty = map[string]string{
 	"cloudevents": "github.com/cloudevents/sdk-go/v2",
 	"nats.go":     "github.com/nats-io/nats.go",
 	"nats-server": "github.com/nats-io/nats-server/v2",
-	"nats-auth":   "github.com/nats-io/nkeys",
+	"nuid":        "github.com/nats-io/nuid",
 	"compress":    "github.com/klauspost/compress",
 	"x/sys":       "golang.org/x/sys",
 	"x/net":       "golang.org/x/net",
@@ -45,7 +45,7 @@ type rule struct {
 // Roles never import each other; they meet on the bus.
 var table = []rule{
 	{"events", nil, []string{"cloudevents"}},
-	{"bus", []string{"events"}, []string{"nats.go", "cloudevents", "x/sync"}},
+	{"bus", []string{"events"}, []string{"nats.go", "nuid", "cloudevents", "x/sync"}},
 	{"bus/embedded", []string{"bus", "events"}, []string{"nats-server", "nats.go", "x/sys"}},
 	{"bus/bustest", []string{"bus", "events", "bus/embedded"}, []string{"nats-server", "nats.go", "cloudevents", "testify"}},
 
