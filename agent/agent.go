@@ -126,7 +126,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.begin, a.finish = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer a.finish(nil)
-	sending, stopSending := context.WithCancel(a.begin)
+	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
 	var sender sync.WaitGroup
 	sender.Go(func() { a.out.run(sending) })

@@ -133,10 +133,10 @@ func (a *Agent) known(ref events.NodeRef) *operation {
 	return nil
 }
 
-// repeat makes the last report of an operation again, with a new id, unless
-// reports are still on their way: whoever asks again may have lost it.
+// repeat makes the last report of an operation again, with a new id: whoever
+// asks again may have lost it. A second report does no harm.
 func (a *Agent) repeat(op *operation) {
-	if last := op.lastReport(); last != nil && a.out.len() == 0 {
+	if last := op.lastReport(); last != nil && a.out.len() < outboxLimit {
 		a.report(last, op.cmd.Effect)
 	}
 }

@@ -1,0 +1,534 @@
+package agent_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"loadnode/agent"
+	"loadnode/agent/internal/lab"
+	"loadnode/bus"
+	"loadnode/bus/bustest"
+	"loadnode/events"
+	"loadnode/transfer/disk"
+	"loadnode/transfer/ndz"
+)
+
+// slow is a rate at which the image of a bench takes half a minute, bit/s.
+const slow = 2_000_000
+
+func TestLoad(t *testing.T) {
+	for verify, assurance := range map[string]events.Assurance{"": events.AssuranceWritten, events.VerifyReadback: events.AssuranceReadback} {
+		t.Run("verify="+verify, func(t *testing.T) {
+			b := newBench(t)
+			b.images.StartData()
+			up := b.up()
+			require.True(t, up.Imaging)
+			require.Equal(t, bootID, up.Boot)
+			require.Len(t, up.Hardware.Disks, 1)
+
+			cmd := b.command()
+			cmd.Verify = verify
+			require.Equal(t, "loading", b.obeyed(events.VerbLoad, cmd).State)
+			started := b.started()
+			require.Equal(t, cmd.NodeRef, started.NodeRef)
+			require.Equal(t, cmd.Session.ID, started.Session)
+			done := b.done()
+			require.Equal(t, cmd.NodeRef, done.NodeRef)
+			require.Equal(t, assurance, done.Assurance)
+			require.Equal(t, cmd.Image.Digest, done.Digest)
+			require.Equal(t, cmd.Image.Chunks, done.Chunks)
+			require.Equal(t, cmd.Image.DataBytes, done.BytesWritten)
+			require.Equal(t, cmd.Image.DiskBytes, done.DiskBytes)
+			require.GreaterOrEqual(t, done.Counters["blocks"], int64(cmd.Image.Chunks)*1024)
+			b.requireDisk(true)
+
+			reply := b.obeyed(events.VerbProbe, nil)
+			require.Equal(t, "loaded", reply.State)
+			require.Equal(t, cmd.NodeRef, reply.NodeRef)
+			require.Equal(t, 1, reply.Loads)
+			require.InDelta(t, 100, reply.Percent, 0.01)
+			require.NotNil(t, reply.Hardware)
+			require.Equal(t, []events.Kind{events.KindUp, events.KindLoadStarted, events.KindLoadDone}, b.kinds())
+
+			last := bustest.Await(t, b.handler, bus.StreamTelemetry, events.ProgressSubject(bustest.Testbed, jobID, nodeName), func(m bus.Message) bool {
+				d, err := events.Decode(m.Event)
+				return err == nil && d.(events.Progress).Phase == "done"
+			})
+			d, err := events.Decode(last.Event)
+			require.NoError(t, err)
+			require.Equal(t, cmd.Image.Chunks, d.(events.Progress).ChunksWritten)
+			require.Equal(t, cmd.Image.DataBytes, d.(events.Progress).BytesWritten)
+		})
+	}
+}
+
+func TestRepeatedCommandLoadsOnceAndReportsAgain(t *testing.T) {
+	b := newBench(t)
+	b.images.Pace(slow)
+	b.images.StartData()
+	b.up()
+	cmd := b.command()
+	b.obeyed(events.VerbLoad, cmd)
+	b.started()
+	reply := b.obeyed(events.VerbLoad, cmd) // while it runs: started again
+	require.Equal(t, "loading", reply.State)
+	started := bustest.Await(t, b.handler, bus.StreamReports, events.ReportSubject(bustest.Testbed, nodeName, events.KindLoadStarted), nil)
+	again := bustest.Await(t, b.handler, bus.StreamReports, events.ReportSubject(bustest.Testbed, nodeName, events.KindLoadStarted),
+		func(m bus.Message) bool { return m.Event.ID() != started.Event.ID() })
+	require.JSONEq(t, string(started.Event.Data()), string(again.Event.Data()))
+
+	b.images.StopData()
+	b.images.Pace(0)
+	b.images.StartData()
+	b.done()
+	require.Equal(t, "loaded", b.obeyed(events.VerbLoad, cmd).State)
+	first := bustest.Await(t, b.handler, bus.StreamReports, events.ReportSubject(bustest.Testbed, nodeName, events.KindLoadDone), nil)
+	second := bustest.Await(t, b.handler, bus.StreamReports, events.ReportSubject(bustest.Testbed, nodeName, events.KindLoadDone),
+		func(m bus.Message) bool { return m.Event.ID() != first.Event.ID() })
+	require.JSONEq(t, string(first.Event.Data()), string(second.Event.Data()))
+
+	// A probe that names the job asks for the report as well; one that does
+	// not only looks.
+	require.Equal(t, 1, b.obeyed(events.VerbProbe, events.NodeRef{Job: jobID, Attempt: 1}).Loads)
+	bustest.Await(t, b.handler, bus.StreamReports, events.ReportSubject(bustest.Testbed, nodeName, events.KindLoadDone),
+		func(m bus.Message) bool { return m.Event.ID() != first.Event.ID() && m.Event.ID() != second.Event.ID() })
+	before := len(b.kinds())
+	b.obeyed(events.VerbProbe, nil)
+	require.Len(t, b.kinds(), before)
+	b.requireDisk(true)
+}
+
+func TestCommandsThatAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*events.LoadCommand)
+		code   events.Code
+	}{
+		"another boot":     {func(c *events.LoadCommand) { c.Boot = "boot-0" }, events.CodeStale},
+		"no boot":          {func(c *events.LoadCommand) { c.Boot = "" }, events.CodeBadRequest},
+		"another node":     {func(c *events.LoadCommand) { c.Node = "n1-2" }, events.CodeBadRequest},
+		"no job":           {func(c *events.LoadCommand) { c.Job = "" }, events.CodeRefused},
+		"no attempt":       {func(c *events.LoadCommand) { c.Attempt = 0 }, events.CodeBadRequest},
+		"negative attempt": {func(c *events.LoadCommand) { c.Attempt = -1 }, events.CodeBadRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.images.StartData()
+			b.up()
+			cmd := b.command()
+			c.change(&cmd)
+			b.refused(c.code, events.VerbLoad, cmd)
+			reply := b.obeyed(events.VerbProbe, nil)
+			require.Equal(t, "idle", reply.State)
+			require.Zero(t, reply.Loads)
+			require.Equal(t, []events.Kind{events.KindUp}, b.kinds())
+			b.requireUntouched()
+		})
+	}
+	t.Run("not JSON", func(t *testing.T) {
+		b := newBench(t)
+		b.up()
+		for _, verb := range []events.Verb{events.VerbLoad, events.VerbStop, events.VerbHalt, events.VerbReboot, events.VerbProbe} {
+			b.refused(events.CodeBadRequest, verb, "x")
+		}
+	})
+	t.Run("not in the imaging system", func(t *testing.T) {
+		b := newBench(t, func(_ *agent.Config, m *fileMachine) { m.imaging = false })
+		require.False(t, b.up().Imaging)
+		b.refused(events.CodeRefused, events.VerbLoad, b.command())
+		b.requireUntouched()
+	})
+}
+
+func TestOnlyItsOwnCommandsReachAnAgent(t *testing.T) {
+	b := newBench(t)
+	b.images.StartData()
+	b.up()
+	other := b.bus.ConnectNode(t, "n1-2")
+	for _, verb := range []events.Verb{events.VerbLoad, events.VerbStop, events.VerbHalt, events.VerbReboot, events.VerbProbe} {
+		err := other.Request(t.Context(), events.CommandSubject(bustest.Testbed, nodeName, verb), b.command(), nil)
+		require.ErrorIs(t, err, bus.ErrDenied, string(verb))
+	}
+	require.Zero(t, b.obeyed(events.VerbProbe, nil).Loads)
+}
+
+func TestFailuresHaveTheirClass(t *testing.T) {
+	writeAt := func(f func(off int64, n int) error) func(*bench) {
+		return func(b *bench) {
+			b.machine.wrap = func(t disk.Target) disk.Target { return &faultyTarget{Target: t, write: f} }
+		}
+	}
+	for name, c := range map[string]struct {
+		prepare   func(*bench)
+		change    func(*events.LoadCommand)
+		noData    bool
+		class     events.Class
+		untouched bool
+		check     func(*testing.T, *bench, events.LoadFailed)
+	}{
+		"the gate says no": {
+			prepare: func(b *bench) { b.machine.refuse = fmt.Errorf("/dev/sda: %w on /", disk.ErrMounted) },
+			class:   events.ClassRefused, untouched: true,
+			check: func(t *testing.T, _ *bench, f events.LoadFailed) {
+				require.Contains(t, f.Message, "mounted")
+				require.False(t, f.Retryable)
+			},
+		},
+		"a manifest of another image": {
+			prepare: func(b *bench) { b.images.Spoil(func(p *lab.Page) { p.Chunks[0].DataSHA256[0]++ }) },
+			class:   events.ClassImage, untouched: true,
+		},
+		"no manifest": {
+			prepare: func(b *bench) { b.images.Before(notFound) },
+			class:   events.ClassImage, untouched: true,
+		},
+		"nobody serves": {
+			noData: true, change: func(c *events.LoadCommand) { c.Join = events.Duration(300 * time.Millisecond) },
+			class: events.ClassJoin, untouched: true,
+		},
+		"a group that is none": {
+			change: func(c *events.LoadCommand) { c.Session.Group = "x" }, class: events.ClassJoin, untouched: true,
+		},
+		"the server has another image": {
+			prepare: func(b *bench) { b.images.Image.File = b.images.Image.File[:2*ndz.ChunkSize] },
+			class:   events.ClassImage, untouched: true,
+		},
+		"a chunk is not what the manifest says": {
+			prepare: func(b *bench) { b.images.Image.File[ndz.ChunkSize+8000] ^= 1 },
+			class:   events.ClassReceive,
+			check: func(t *testing.T, _ *bench, f events.LoadFailed) {
+				require.Equal(t, 1, *f.Evidence.Chunk)
+				require.EqualValues(t, ndz.ChunkSize, *f.Evidence.First)
+				require.EqualValues(t, 2*ndz.ChunkSize, *f.Evidence.Last)
+				require.EqualValues(t, 5, f.Evidence.Counters["corrupt"])
+			},
+		},
+		"a write fails": {
+			prepare: writeAt(func(off int64, n int) error {
+				if off <= 3<<20 && 3<<20 < off+int64(n) {
+					return unix.EIO
+				}
+				return nil
+			}),
+			class: events.ClassWrite,
+			check: func(t *testing.T, _ *bench, f events.LoadFailed) {
+				require.LessOrEqual(t, *f.Evidence.First, int64(3<<20))
+				require.Greater(t, *f.Evidence.Last, int64(3<<20))
+				require.Less(t, *f.Evidence.Last-*f.Evidence.First, int64(1<<20+1))
+				require.Contains(t, f.Evidence.Text, "input/output error")
+			},
+		},
+		"a disk changes behind our back": {
+			prepare: func(b *bench) {
+				b.machine.wrap = func(t disk.Target) disk.Target { return &faultyTarget{Target: t, sync: flipAt(1_000_000)} }
+			},
+			change: func(c *events.LoadCommand) { c.Verify = events.VerifyReadback },
+			class:  events.ClassVerify,
+			check: func(t *testing.T, _ *bench, f events.LoadFailed) {
+				require.LessOrEqual(t, *f.Evidence.First, int64(1_000_000))
+				require.Greater(t, *f.Evidence.Last, int64(1_000_000))
+				require.LessOrEqual(t, *f.Evidence.Last-*f.Evidence.First, int64(64<<10))
+			},
+		},
+		"a fault of ours": {
+			prepare: writeAt(func(int64, int) error { panic("oh") }),
+			class:   events.ClassReceive,
+			check: func(t *testing.T, b *bench, f events.LoadFailed) {
+				require.Contains(t, f.Evidence.Text, "oh")
+				require.Contains(t, f.Evidence.Text, "goroutine")
+				require.Equal(t, "failed", b.obeyed(events.VerbProbe, nil).State, "the agent lives on")
+			},
+		},
+		"the deadline is in the past": {
+			change: func(c *events.LoadCommand) { c.Deadline = time.Now().Add(-time.Hour) },
+			noData: true, class: events.ClassTimeout, untouched: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			if c.prepare != nil {
+				c.prepare(b)
+			}
+			if !c.noData {
+				b.images.StartData()
+			}
+			b.up()
+			cmd := b.command()
+			if c.change != nil {
+				c.change(&cmd)
+			}
+			b.obeyed(events.VerbLoad, cmd)
+			f := b.failed()
+			require.Equal(t, c.class, f.Class, f.Message)
+			require.Equal(t, cmd.NodeRef, f.NodeRef)
+			require.NotEmpty(t, f.Message)
+			if c.untouched {
+				b.requireUntouched()
+				require.NotContains(t, b.kinds(), events.KindLoadStarted)
+			}
+			if c.check != nil {
+				c.check(t, b, f)
+			}
+			reply := b.obeyed(events.VerbProbe, nil)
+			require.Equal(t, "failed", reply.State)
+			require.Equal(t, f.Message, reply.LastError)
+		})
+	}
+}
+
+func notFound(w http.ResponseWriter) bool {
+	w.WriteHeader(http.StatusNotFound)
+	return true
+}
+
+func flipAt(off int64) func(disk.Target) {
+	return func(t disk.Target) {
+		var b [1]byte
+		if _, err := t.ReadAt(b[:], off); err == nil {
+			b[0] ^= 4
+			_, _ = t.WriteAt(b[:], off) // read-back says what became of it
+		}
+	}
+}
+
+func TestFlippedBitWithoutReadBackIsNotCalledReadBack(t *testing.T) {
+	b := newBench(t)
+	b.machine.wrap = func(t disk.Target) disk.Target { return &faultyTarget{Target: t, sync: flipAt(1_000_000)} }
+	b.images.StartData()
+	b.up()
+	b.obeyed(events.VerbLoad, b.command())
+	require.Equal(t, events.AssuranceWritten, b.done().Assurance)
+	b.requireDisk(false)
+}
+
+func TestStalledSession(t *testing.T) {
+	b := newBench(t)
+	b.images.Pace(slow)
+	b.images.StartData()
+	b.up()
+	cmd := b.command()
+	cmd.Stall = events.Duration(500 * time.Millisecond)
+	b.obeyed(events.VerbLoad, cmd)
+	b.started()
+	b.images.StopData()
+	require.Equal(t, events.ClassStalled, b.failed().Class)
+}
+
+func TestDeadlineEndsALoad(t *testing.T) {
+	b := newBench(t)
+	b.images.Pace(slow)
+	b.images.StartData()
+	b.up()
+	cmd := b.command()
+	cmd.Deadline = time.Now().Add(time.Second)
+	b.obeyed(events.VerbLoad, cmd)
+	f := b.failed()
+	require.Equal(t, events.ClassTimeout, f.Class)
+	require.Contains(t, f.Message, "deadline")
+}
+
+func TestStopAndBusy(t *testing.T) {
+	b := newBench(t)
+	b.images.Pace(slow)
+	b.images.StartData()
+	b.up()
+	cmd := b.command()
+	b.obeyed(events.VerbLoad, cmd)
+	b.started()
+
+	other := cmd
+	other.Job = otherJob
+	require.Equal(t, jobID, b.refused(events.CodeBusy, events.VerbLoad, other).Job)
+	b.refused(events.CodeBusy, events.VerbHalt, events.LeaveCommand{NodeRef: other.NodeRef})
+	b.obeyed(events.VerbStop, events.StopCommand{NodeRef: other.NodeRef}) // nothing of that job runs
+	require.Equal(t, "loading", b.obeyed(events.VerbProbe, nil).State)
+	wrongBoot := cmd.NodeRef
+	wrongBoot.Boot = "boot-0"
+	b.refused(events.CodeStale, events.VerbStop, events.StopCommand{NodeRef: wrongBoot})
+
+	began := time.Now()
+	b.obeyed(events.VerbStop, events.StopCommand{NodeRef: events.NodeRef{Job: jobID, Node: nodeName}})
+	require.Equal(t, events.ClassCancelled, b.failed().Class)
+	require.Less(t, time.Since(began), 5*time.Second)
+
+	// The node is free for another job now, and the first one stays stopped.
+	b.images.StopData()
+	b.images.Pace(0)
+	b.images.StartData()
+	require.Equal(t, "failed", b.obeyed(events.VerbLoad, cmd).State)
+	b.obeyed(events.VerbLoad, other)
+	bustest.AwaitReport(t, b.handler, nodeName, events.KindLoadDone)
+	require.Equal(t, 2, b.obeyed(events.VerbProbe, nil).Loads)
+	b.requireDisk(true)
+}
+
+func TestLaterAttemptReplacesAnEarlierOne(t *testing.T) {
+	b := newBench(t)
+	b.images.Pace(slow)
+	b.images.StartData()
+	b.up()
+	cmd := b.command()
+	b.obeyed(events.VerbLoad, cmd)
+	b.started()
+	second := cmd
+	second.Attempt = 2
+	require.Equal(t, 2, b.obeyed(events.VerbLoad, second).Attempt)
+	f := b.failed()
+	require.Equal(t, 1, f.Attempt)
+	require.Equal(t, events.ClassCancelled, f.Class)
+	b.images.StopData()
+	b.images.Pace(0)
+	b.images.StartData()
+	_, d := bustest.AwaitReport(t, b.handler, nodeName, events.KindLoadDone)
+	require.Equal(t, 2, d.(events.LoadDone).Attempt)
+	b.requireDisk(true)
+	require.Equal(t, 1, b.obeyed(events.VerbLoad, cmd).Attempt, "the first attempt has its outcome and is not run again")
+	require.Equal(t, 2, b.obeyed(events.VerbProbe, nil).Loads)
+	stale := cmd
+	stale.Attempt, second.Attempt = 3, 5
+	b.obeyed(events.VerbLoad, second)
+	b.refused(events.CodeStale, events.VerbLoad, stale)
+}
+
+func TestServersRestartDuringALoad(t *testing.T) {
+	b := newBench(t)
+	b.images.Pace(slow)
+	b.images.StartData()
+	b.up()
+	b.obeyed(events.VerbLoad, b.command())
+	b.started()
+
+	b.bus.Stop()
+	b.images.StopData()
+	b.images.Pace(0)
+	b.images.StartData()
+	select {
+	case <-b.machine.closed: // the load has gone on to its end without the bus
+	case <-time.After(bustest.Patience):
+		t.Fatal("the load does not end")
+	}
+	b.bus.Resume()
+	require.Equal(t, events.AssuranceWritten, b.done().Assurance)
+	require.Equal(t, []events.Kind{events.KindUp, events.KindLoadStarted, events.KindLoadDone}, b.kinds())
+	require.Equal(t, "loaded", b.obeyed(events.VerbProbe, nil).State, "commands are served again")
+	b.requireDisk(true)
+}
+
+func TestReportsSurviveManyRestarts(t *testing.T) {
+	b := newBench(t)
+	b.images.StartData()
+	b.up()
+	want := []events.Kind{events.KindUp}
+	for attempt := 1; attempt <= 4; attempt++ {
+		cmd := b.command()
+		cmd.Attempt = attempt
+		b.obeyed(events.VerbLoad, cmd)
+		b.bus.Stop()
+		select {
+		case <-b.machine.closed:
+		case <-time.After(bustest.Patience):
+			t.Fatal("the load does not end")
+		}
+		b.bus.Resume()
+		bustest.Await(t, b.handler, bus.StreamReports, events.ReportSubject(bustest.Testbed, nodeName, events.KindLoadDone), func(m bus.Message) bool {
+			d, err := events.Decode(m.Event)
+			return err == nil && d.(events.LoadDone).Attempt == attempt
+		})
+		want = append(want, events.KindLoadStarted, events.KindLoadDone)
+	}
+	require.Equal(t, want, b.kinds())
+}
+
+func TestHaltAndReboot(t *testing.T) {
+	for verb, how := range map[events.Verb]events.Verb{events.VerbHalt: events.VerbHalt, events.VerbReboot: events.VerbReboot} {
+		t.Run(string(verb), func(t *testing.T) {
+			b := newBench(t)
+			b.up()
+			ref := events.NodeRef{Job: jobID, Node: nodeName, Attempt: 1, Boot: bootID}
+			stale := ref
+			stale.Boot = "boot-0"
+			b.refused(events.CodeStale, verb, events.LeaveCommand{NodeRef: stale})
+			stale.Boot = ""
+			b.refused(events.CodeBadRequest, verb, events.LeaveCommand{NodeRef: stale})
+
+			require.Equal(t, "leaving", b.obeyed(verb, events.LeaveCommand{NodeRef: ref, Effect: "e1"}).State)
+			require.Equal(t, how, <-b.machine.left)
+			// The machine leaves when the report is stored, not before.
+			stored := bustest.All(t, b.handler, bus.StreamReports, events.ReportSubject(bustest.Testbed, nodeName, events.KindLeaving))
+			require.Len(t, stored, 1)
+			d, err := events.Decode(stored[0].Event)
+			require.NoError(t, err)
+			require.Equal(t, events.Leaving{NodeRef: ref, Effect: "e1", How: how}, d)
+
+			require.Equal(t, "leaving", b.obeyed(verb, events.LeaveCommand{NodeRef: ref, Effect: "e1"}).State)
+			b.refused(events.CodeBusy, events.VerbLoad, b.command())
+			require.Empty(t, b.machine.left, "a repeated command leaves once")
+		})
+	}
+}
+
+func TestLeavingStopsTheLoadOfTheSameJob(t *testing.T) {
+	b := newBench(t)
+	b.images.Pace(slow)
+	b.images.StartData()
+	b.up()
+	cmd := b.command()
+	b.obeyed(events.VerbLoad, cmd)
+	b.started()
+	b.obeyed(events.VerbHalt, events.LeaveCommand{NodeRef: cmd.NodeRef})
+	require.Equal(t, events.VerbHalt, <-b.machine.left)
+	require.Equal(t, []events.Kind{events.KindUp, events.KindLoadStarted, events.KindLoadFailed, events.KindLeaving}, b.kinds())
+}
+
+func TestLeavingDoesNotWaitForEver(t *testing.T) {
+	b := newBench(t, func(c *agent.Config, _ *fileMachine) { c.Farewell = 300 * time.Millisecond })
+	b.up()
+	// The stream takes no report any more; the broker still passes commands.
+	require.NoError(t, b.handler.JetStream().DeleteStream(t.Context(), bus.StreamReports))
+	b.obeyed(events.VerbReboot, events.LeaveCommand{NodeRef: events.NodeRef{Job: jobID, Boot: bootID}})
+	require.Equal(t, events.VerbReboot, <-b.machine.left)
+}
+
+func TestMachineThatDoesNotLeave(t *testing.T) {
+	b := newBench(t, func(_ *agent.Config, m *fileMachine) { m.leave = errors.New("no such program") })
+	b.up()
+	leave := events.LeaveCommand{NodeRef: events.NodeRef{Job: jobID, Boot: bootID}}
+	b.obeyed(events.VerbHalt, leave)
+	<-b.machine.left
+	// It can be told again once it knows.
+	require.Eventually(t, func() bool { return b.obeyed(events.VerbProbe, nil).LastError != "" }, bustest.Patience, time.Millisecond)
+	b.obeyed(events.VerbHalt, leave)
+	<-b.machine.left
+}
+
+func TestEndOfAnAgent(t *testing.T) {
+	for name, c := range map[string]struct {
+		cause error
+		want  []events.Kind
+	}{
+		"told to end":  {nil, []events.Kind{events.KindUp, events.KindLoadStarted, events.KindLoadFailed}},
+		"power is cut": {agent.ErrAbrupt, []events.Kind{events.KindUp, events.KindLoadStarted}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.images.Pace(slow)
+			b.images.StartData()
+			b.up()
+			b.obeyed(events.VerbLoad, b.command())
+			b.started()
+			b.end(c.cause)
+			b.wait()
+			require.Equal(t, c.want, b.kinds())
+			if c.cause == nil {
+				f := b.failed()
+				require.Equal(t, events.ClassCancelled, f.Class)
+				require.True(t, f.Retryable)
+			}
+		})
+	}
+}
