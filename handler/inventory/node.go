@@ -1,0 +1,73 @@
+package inventory
+
+import (
+	"net/netip"
+	"time"
+
+	"loadnode/events"
+)
+
+// Agent is the kind of agent that a node runs in its imaging system.
+type Agent string
+
+// Kinds of agents.
+const (
+	AgentNative Agent = "native" // ours, on the bus
+	AgentLegacy Agent = "legacy" // OMF's nodeagent on TCP 9006, through the bridge
+)
+
+// Drivers of power and of the boot flag.
+const (
+	PowerBus  = "bus"  // a service on the bus: resident agent or simulator
+	PowerExec = "exec" // a script
+
+	BootNone      = "none"     // nodes start into the imaging system by other means
+	BootPxelinux  = "pxelinux" // links in an existing TFTP tree
+	BootBuiltin   = "builtin"  // our own DHCP, TFTP and HTTP
+	defaultPower  = PowerBus
+	defaultBoot   = BootNone
+	defaultThen   = events.ThenShutdown
+	defaultAgent  = AgentNative
+	defaultAction = 30 * time.Second
+)
+
+// PowerDrivers lists the power drivers that a file may name.
+func PowerDrivers() []string { return []string{PowerBus, PowerExec} }
+
+// BootDrivers lists the boot drivers that a file may name.
+func BootDrivers() []string { return []string{BootNone, BootPxelinux, BootBuiltin} }
+
+// Power says how a node is switched.
+type Power struct {
+	Driver  string
+	Command []string      // exec: program (absolute path) and arguments with placeholders
+	Timeout time.Duration // of one action; 30 s unless the file says otherwise, at most 1 h
+	// Escalate is how long the node's own system has to obey a soft action
+	// before the hard one follows; 0: as the handler is configured.
+	Escalate time.Duration
+}
+
+// Boot says how a node is led into the imaging system.
+type Boot struct {
+	Driver string
+	Image  string // name of the boot configuration or of the imaging system; empty: the driver's default
+	Args   string // added to the kernel's arguments
+	// Checkin is how long after a reset the node may take to report; 0: as
+	// the handler is configured.
+	Checkin time.Duration
+}
+
+// Node is one machine, with everything that defaults and groups say about it.
+type Node struct {
+	Name      string
+	X, Y      int        // place in the grid from 1, 0 and 0 outside of it
+	MAC       string     // of the control interface, lower case with colons; may be empty
+	IP        netip.Addr // on the control network; may be invalid (unknown)
+	Hostname  string     // another name; may be empty
+	Disk      string     // selector; empty: the request must name one
+	Agent     Agent
+	Then      events.Then // unless the request says otherwise
+	Protected bool        // no job may touch it
+	Power     Power
+	Boot      Boot
+}
