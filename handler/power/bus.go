@@ -1,0 +1,45 @@
+package power
+
+import (
+	"context"
+	"fmt"
+
+	"loadnode/events"
+	"loadnode/handler/inventory"
+)
+
+// bus asks whoever serves the node's power on the bus.
+type bus struct {
+	requester Requester
+	spec      inventory.Power
+}
+
+func newBus(spec inventory.Power, deps Deps) (Driver, error) {
+	if deps.Requester == nil {
+		return nil, fmt.Errorf("power driver bus: %w: it is not connected to a bus", ErrDriver)
+	}
+	return &bus{deps.Requester, spec}, nil
+}
+
+// Repeatable: the service acts once for each effect.
+func (b *bus) Repeatable() bool { return true }
+
+func (b *bus) Do(ctx context.Context, r Request) (State, error) {
+	if err := check(r); err != nil {
+		return State{}, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, b.spec.Timeout, errTimeout)
+	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return State{}, wrap(ctx, r, b.spec.Timeout, err)
+	}
+	state := State{Cycles: -1} // what an answer does not say stays unknown
+	err := b.requester.Request(ctx, events.PowerSubject(r.Testbed, r.Node, r.Action), r, &state)
+	if err != nil {
+		return State{}, wrap(ctx, r, b.spec.Timeout, err)
+	}
+	if err := settle(&state); err != nil {
+		return State{}, wrap(ctx, r, b.spec.Timeout, err)
+	}
+	return state, nil
+}
