@@ -98,8 +98,8 @@ func (c *Conn) Append(ctx context.Context, filter string, last uint64, recs ...R
 				return 0, fmt.Errorf("append to %s behind %d: %w", filter, last, err)
 			}
 		}
-		if !errors.Is(err, ErrUnreachable) && !IsTransient(err) || !delay.wait(ctx) {
-			return 0, fmt.Errorf("append to %s behind %d: %w", filter, last, err)
+		if !IsTransient(err) || !delay.wait(ctx) {
+			return 0, fmt.Errorf("append to %s behind %d: %w", filter, last, withContext(ctx, err))
 		}
 	}
 }

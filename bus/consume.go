@@ -8,13 +8,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
 	defaultAckWait = 30 * time.Second
 	maxAckPending  = 4096
-	fetchFor       = 30 * time.Second
 	// localTries is how often a message is retried here, holding up its key,
 	// before it is given back to the server for any instance to take.
 	localTries = 4
@@ -101,7 +101,7 @@ func (c *Conn) consumeOnce(ctx context.Context, cfg ConsumeConfig, p *pool) erro
 	if maxDeliver <= 0 {
 		maxDeliver = -1
 	}
-	cons, err := c.js.CreateOrUpdateConsumer(gctx, cfg.Stream, jetstream.ConsumerConfig{
+	_, err := c.js.CreateOrUpdateConsumer(gctx, cfg.Stream, jetstream.ConsumerConfig{
 		Durable:        cfg.Durable,
 		FilterSubjects: cfg.Filters,
 		AckPolicy:      jetstream.AckExplicitPolicy,
@@ -112,29 +112,29 @@ func (c *Conn) consumeOnce(ctx context.Context, cfg ConsumeConfig, p *pool) erro
 	if err != nil {
 		return classify(err, context.Cause(gctx))
 	}
+	pull, err := c.pull(cfg.Stream, cfg.Durable)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		pull.drain(func(m *nats.Msg) { p.told(m, m.NakWithDelay(minDelay)) })
+	}()
 	for {
-		// Never more than can be looked after here: what sat in a buffer of
-		// the client library would not be extended.
+		// Never more than can be looked after here: what sat in a buffer
+		// would not be extended.
 		n, err := p.free(gctx)
-		if err != nil {
+		if err == nil {
+			err = pull.ask(n)
+		}
+		var m *nats.Msg
+		if err == nil {
+			m, err = pull.next(gctx, pullFor)
+		}
+		switch {
+		case m != nil:
+			p.take(m)
+		case err != nil && !errors.Is(err, errIdle):
 			return classify(err, context.Cause(gctx))
-		}
-		fctx, cancel := context.WithTimeout(gctx, fetchFor)
-		batch, err := cons.Fetch(n, jetstream.FetchContext(fctx))
-		if err != nil {
-			cancel()
-			return classify(err, context.Cause(gctx))
-		}
-		for jm := range batch.Messages() {
-			p.take(jm)
-		}
-		err = batch.Error()
-		cancel()
-		if gctx.Err() != nil {
-			return classify(gctx.Err(), context.Cause(gctx))
-		}
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			return classify(err, nil)
 		}
 	}
 }
@@ -168,7 +168,7 @@ type lane struct {
 
 // held is a message that this instance has to settle.
 type held struct {
-	jm    jetstream.Msg
+	raw   *nats.Msg
 	m     Message
 	tries int // here
 }
@@ -208,10 +208,10 @@ func (p *pool) free(ctx context.Context) (int, error) {
 }
 
 // take puts a message into its lane.
-func (p *pool) take(jm jetstream.Msg) {
-	m, err := streamMessage(jm)
+func (p *pool) take(raw *nats.Msg) {
+	m, err := streamMessage(raw)
 	if err != nil {
-		p.c.log.Warn("message without metadata", "subject", jm.Subject(), "err", err)
+		p.c.log.Warn("message without metadata", "subject", raw.Subject, "err", err)
 		return
 	}
 	if m.Err != nil {
@@ -221,7 +221,7 @@ func (p *pool) take(jm jetstream.Msg) {
 	if p.cfg.Key != nil {
 		key = "=" + p.cfg.Key(m)
 	}
-	h := &held{jm: jm, m: m}
+	h := &held{raw: raw, m: m}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.held[h] = struct{}{}
@@ -309,13 +309,13 @@ func (p *pool) settle(h *held, err error) time.Duration {
 		} else {
 			c.counts.setAside.Add(1)
 			c.log.Warn("message set aside", "subject", h.m.Subject, "seq", h.m.Seq, "err", reason)
-			p.told(h, h.jm.TermWithReason(reason))
+			p.told(h.raw, h.raw.Respond([]byte("+TERM "+reason)))
 			return 0
 		}
 	}
 	if what == outcomeDone {
 		c.counts.consumed.Add(1)
-		p.told(h, h.jm.Ack())
+		p.told(h.raw, h.raw.Ack())
 		return 0
 	}
 	c.counts.retried.Add(1)
@@ -323,15 +323,15 @@ func (p *pool) settle(h *held, err error) time.Duration {
 	if p.cfg.Key != nil && h.tries < localTries && p.cfg.MaxDeliver <= 0 {
 		return after
 	}
-	p.told(h, h.jm.NakWithDelay(after))
+	p.told(h.raw, h.raw.NakWithDelay(after))
 	return 0
 }
 
 // told logs an outcome that did not reach the server: the message will be
 // delivered again.
-func (p *pool) told(h *held, err error) {
+func (p *pool) told(raw *nats.Msg, err error) {
 	if err != nil {
-		p.c.log.Debug("outcome not delivered", "subject", h.m.Subject, "seq", h.m.Seq, "err", err)
+		p.c.log.Debug("outcome not delivered", "subject", raw.Subject, "err", err)
 	}
 }
 
@@ -352,8 +352,8 @@ func (p *pool) extend() {
 		}
 		p.mu.Unlock()
 		for _, h := range all {
-			if err := h.jm.InProgress(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
-				p.told(h, err)
+			if err := h.raw.InProgress(); err != nil && !errors.Is(err, nats.ErrMsgAlreadyAckd) {
+				p.told(h.raw, err)
 			}
 		}
 	}
@@ -374,6 +374,6 @@ func (p *pool) close() {
 	close(p.ended)
 	p.keeper.Wait()
 	for h := range p.held {
-		p.told(h, h.jm.NakWithDelay(minDelay))
+		p.told(h.raw, h.raw.NakWithDelay(minDelay))
 	}
 }

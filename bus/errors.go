@@ -112,6 +112,15 @@ func IsTransient(err error) bool {
 	return true
 }
 
+// withContext adds the end of the context to the error that was the last one
+// before it.
+func withContext(ctx context.Context, err error) error {
+	if ctx.Err() == nil || errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, ctx.Err())
+}
+
 // classify turns the errors of the client library into those of this package.
 // cause is the cause of the guarded context, if that is what ended the call.
 func classify(err, cause error) error {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -55,3 +56,6 @@ func report(t testing.TB, node string) event.Event {
 	t.Helper()
 	return made(t, newID(t), events.Source(tb, "agent", node), events.Up{NodeRef: events.NodeRef{Node: node, Boot: "b"}})
 }
+
+// assertT is what conditions that are tried again report to.
+type assertT = assert.CollectT

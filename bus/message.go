@@ -56,12 +56,12 @@ func isPlain(h nats.Header, data []byte) bool {
 		!bytes.Contains(data, []byte(`"specversion"`)) && checkJSON(data) == nil
 }
 
-func streamMessage(jm jetstream.Msg) (Message, error) {
-	md, err := jm.Metadata()
+func streamMessage(raw *nats.Msg) (Message, error) {
+	md, err := raw.Metadata()
 	if err != nil {
 		return Message{}, err
 	}
-	m := decodeMessage(jm.Subject(), jm.Headers(), jm.Data())
+	m := decodeMessage(raw.Subject, raw.Header, raw.Data)
 	m.Stream, m.Seq, m.Time = md.Stream, md.Sequence.Stream, md.Timestamp
 	m.Delivered = int(md.NumDelivered)
 	m.Redelivered = md.NumDelivered > 1

@@ -64,8 +64,8 @@ func (c *Conn) publish(ctx context.Context, m *nats.Msg) (Ack, error) {
 			c.counts.published.Add(1)
 			return ack, nil
 		}
-		if !errors.Is(err, ErrUnreachable) && !IsTransient(err) || !delay.wait(ctx) {
-			return Ack{}, fmt.Errorf("publish on %s: %w", m.Subject, err)
+		if !IsTransient(err) || !delay.wait(ctx) {
+			return Ack{}, fmt.Errorf("publish on %s: %w", m.Subject, withContext(ctx, err))
 		}
 	}
 }

@@ -124,7 +124,6 @@ func streamConfigs(o StreamOptions) []jetstream.StreamConfig {
 			Storage:           telemetry,
 			PersistMode:       persist,
 			Duplicates:        100 * time.Millisecond,
-			AllowDirect:       true,
 		},
 		{
 			Name:        StreamTimers,

@@ -10,6 +10,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// watchBatch is how many messages a watch asks for at once.
+const watchBatch = 256
+
 // WatchConfig says what to watch. From, New and LastPerSubject exclude each
 // other; with none of them a watch begins with the first message stored.
 type WatchConfig struct {
@@ -106,62 +109,26 @@ func (w *watch) once(ctx context.Context) error {
 			_ = s.DeleteConsumer(dctx, cons.CachedInfo().Name) // it would expire by itself
 		}
 	}()
+	pull, err := w.c.pull(w.cfg.Stream, cons.CachedInfo().Name)
+	if err != nil {
+		return broken(err)
+	}
+	defer pull.stop()
 	pending := cons.CachedInfo().NumPending
 	for expect := uint64(1); ; {
 		if pending == 0 {
 			w.reached()
 		}
-		patience := fetchFor
+		patience := pullFor
 		if !w.caughtUp {
 			patience = time.Second
 		}
-		fctx, cancel := context.WithTimeout(gctx, patience)
-		batch, err := cons.Fetch(256, jetstream.FetchContext(fctx))
-		if err != nil {
-			cancel()
+		if err := pull.ask(watchBatch); err != nil {
 			return broken(err)
 		}
-		got := 0
-		for jm := range batch.Messages() {
-			got++
-			md, err := jm.Metadata()
-			if err != nil {
-				cancel()
-				return err
-			}
-			if md.Sequence.Consumer != expect {
-				cancel()
-				return fmt.Errorf("message %d of the consumer is missing", expect)
-			}
-			expect++
-			if pending > 0 {
-				pending--
-			}
-			if md.Sequence.Stream >= w.next {
-				m, err := streamMessage(jm)
-				if err == nil {
-					err = w.fn(m)
-				}
-				if err != nil {
-					cancel()
-					return &stopError{err}
-				}
-				w.next, w.at = md.Sequence.Stream+1, md.Timestamp
-			}
-			if pending == 0 || md.NumPending == 0 {
-				pending = 0
-				w.reached()
-			}
-		}
-		err = batch.Error()
-		cancel()
-		if gctx.Err() != nil {
-			return broken(gctx.Err())
-		}
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			return broken(err)
-		}
-		if got == 0 && pending > 0 {
+		raw, err := pull.next(gctx, patience)
+		switch {
+		case errors.Is(err, errIdle) && pending > 0:
 			// What was counted may be gone meanwhile, pushed out by limits.
 			ci, err := cons.Info(gctx)
 			if err != nil {
@@ -170,6 +137,35 @@ func (w *watch) once(ctx context.Context) error {
 			if ci.NumPending == 0 && ci.Delivered.Consumer < expect {
 				pending = 0
 			}
+			continue
+		case errors.Is(err, errIdle), err == nil && raw == nil:
+			continue
+		case err != nil:
+			return broken(err)
+		}
+		md, err := raw.Metadata()
+		if err != nil {
+			return err
+		}
+		if md.Sequence.Consumer != expect {
+			return fmt.Errorf("message %d of the consumer is missing", expect)
+		}
+		expect++
+		if md.Sequence.Stream >= w.next {
+			m, err := streamMessage(raw)
+			if err == nil {
+				err = w.fn(m)
+			}
+			if err != nil {
+				return &stopError{err}
+			}
+			w.next, w.at = md.Sequence.Stream+1, md.Timestamp
+		}
+		if pending > 0 {
+			pending--
+		}
+		if md.NumPending == 0 {
+			pending = 0
 		}
 	}
 }
