@@ -104,6 +104,14 @@ func TestLoad(t *testing.T) {
 	}, *n)
 	_, ok = inv.Testbed("sb2")
 	require.False(t, ok)
+
+	for place, want := range map[[2]string]string{
+		{"default", "n2-1"}: "00:11:22:aa:bb:cc 10.18.2.1", {"default", "console"}: " 10.18.0.1",
+		{"sb1", "fit09"}: "00:11:22:aa:bb:cd ", {"default", "n1-1"}: " ", {"sb1", "n1-1"}: " ", {"sb2", "n1-1"}: " ",
+	} {
+		mac, ip := inv.Addresses(place[0], place[1])
+		require.Equal(t, want, mac+" "+ip, place)
+	}
 }
 
 // Node sets against the view.

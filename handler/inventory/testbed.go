@@ -41,6 +41,23 @@ func (inv *Inventory) View(testbed string, active func() []string, topologies ..
 	return tb.View(active, topologies...)
 }
 
+// Addresses returns the MAC and the control address of a node as text, empty
+// where unknown: what power scripts may ask for.
+func (inv *Inventory) Addresses(testbed, node string) (mac, ip string) {
+	tb, ok := inv.Testbed(testbed)
+	if !ok {
+		return "", ""
+	}
+	n, ok := tb.Node(node)
+	if !ok {
+		return "", ""
+	}
+	if n.IP.IsValid() {
+		ip = n.IP.String()
+	}
+	return n.MAC, ip
+}
+
 // Testbed is a set of nodes that jobs are run on together (OMF's domain).
 type Testbed struct {
 	Name          string
@@ -66,8 +83,9 @@ func (tb *Testbed) Node(name string) (*Node, bool) {
 	return n, true
 }
 
-// Groups of names share one space, so that no word means two nodes. claim
-// enters a name, or returns the node that has it.
+// claim enters another name of a node, or returns the node that has it
+// already: names, host names and addresses share one space, so that no word
+// means two nodes.
 func (tb *Testbed) claim(name string, n *Node) *Node {
 	if other, ok := tb.named[name]; ok && other != n {
 		return other

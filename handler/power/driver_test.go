@@ -115,6 +115,8 @@ func TestExecConforms(t *testing.T) {
 	})
 }
 
+var _ power.Addresses = (*inventory.Inventory)(nil).Addresses
+
 func TestNewRefuses(t *testing.T) {
 	for _, c := range []struct {
 		spec inventory.Power
