@@ -46,9 +46,9 @@ func reportNumber(i int) report {
 func TestOutboxKeepsOrderOverAFlakyStream(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
-			random := rand.New(rand.NewPCG(seed, 0))
+			random, luck := rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1))
 			stream := &flakyStream{accept: func() (bool, error) {
-				switch random.IntN(4) {
+				switch luck.IntN(4) {
 				case 0:
 					return true, nil
 				case 1:

@@ -18,7 +18,9 @@
 // A start with Netboot leads into the imaging system: its agent comes up after
 // the boot time with a new boot id. A start without leads to the disk: on, no
 // agent. An agent's halt switches off, its reboot starts from the disk. The
-// same effect id is acted on once.
+// same effect id is acted on once. The state counts the starts since the
+// simulation began, not the one before it; of a machine that is on it names
+// the boot, whatever runs there.
 //
 // # Faults
 //

@@ -75,7 +75,7 @@ func (n *node) power(r events.PowerRequest, verb string) (events.PowerState, err
 	switch verb {
 	case events.PowerOn:
 		if !n.on {
-			if err := n.switchOn(r.Netboot); err != nil {
+			if err := n.start(r.Netboot); err != nil {
 				return n.state(), err
 			}
 		}
@@ -87,7 +87,7 @@ func (n *node) power(r events.PowerRequest, verb string) (events.PowerState, err
 		}
 	case events.PowerReset, events.PowerCycle:
 		n.switchOff()
-		if err := n.switchOn(r.Netboot); err != nil {
+		if err := n.start(r.Netboot); err != nil {
 			return n.state(), err
 		}
 	default:
@@ -118,6 +118,15 @@ func (n *node) state() events.PowerState {
 	return s
 }
 
+// start starts the machine and counts it. n.mu is held and the machine is off.
+func (n *node) start(netboot bool) error {
+	if err := n.switchOn(netboot); err != nil {
+		return err
+	}
+	n.cycles++
+	return nil
+}
+
 // switchOn starts the machine. n.mu is held and the machine is off.
 func (n *node) switchOn(netboot bool) error {
 	b, err := newBoot(n, netboot)
@@ -128,7 +137,6 @@ func (n *node) switchOn(netboot bool) error {
 		return &events.Error{Code: events.CodeUnavailable, Message: "the simulator is ending"}
 	}
 	n.on, n.run, n.last = true, b, b
-	n.cycles++
 	return nil
 }
 
@@ -151,7 +159,7 @@ func (n *node) left(b *boot, how events.Verb) {
 	}
 	n.switchOff()
 	if how == events.VerbReboot {
-		if err := n.switchOn(false); err != nil {
+		if err := n.start(false); err != nil {
 			n.log.Warn("does not come back", "err", err)
 		}
 	}
