@@ -88,7 +88,11 @@ func (s *socket) receive(ds []Datagram) (int, error) {
 		}
 		s.got, s.recvErr = 0, nil
 		if err := s.raw.Read(s.recvFn); err != nil {
-			return 0, plain(err)
+			// The runtime looks at the deadline first. To whoever was not
+			// scheduled for a while it would say that nothing came.
+			if err = plain(err); err != os.ErrDeadlineExceeded || s.look() != nil || s.got == 0 && s.recvErr == nil {
+				return 0, err
+			}
 		}
 		if s.recvErr != nil {
 			return 0, fmt.Errorf("receive: %w", s.recvErr)
@@ -106,6 +110,11 @@ func (s *socket) receive(ds []Datagram) (int, error) {
 			return n, nil
 		}
 	}
+}
+
+// look receives what is there without waiting.
+func (s *socket) look() error {
+	return s.raw.Control(func(fd uintptr) { s.recvmmsg(fd) })
 }
 
 func (s *socket) recvmmsg(fd uintptr) bool {

@@ -101,6 +101,7 @@ func TestConformance(t *testing.T) {
 		"bad sizes":                      testSizes,
 		"nothing is lost when read":      testMany,
 		"unicast mode":                   testUnicastMode,
+		"late is not nothing":            testLate,
 		"refused options":                testOptions,
 		"short batch means empty queue":  testShortBatch,
 		"shared address hears the group": testSharedAddress,
@@ -304,6 +305,30 @@ func testShortBatch(t *testing.T, open opener, port uint16) {
 	n, err := a.Receive(nil)
 	require.NoError(t, err)
 	require.Zero(t, n)
+}
+
+// testLate: a receiver that comes after its deadline finds what arrived before.
+func testLate(t *testing.T, open opener, port uint16) {
+	a := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	b := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(2)})
+	send(t, a, "1")
+	expect(t, b, a.Addr(), "1") // so the next one is there as soon as it is sent
+	send(t, a, "2", "3")
+	require.NoError(t, a.SetReadDeadline(time.Now().Add(10*time.Second)))
+	got := 0
+	for ds := make([]Datagram, 4); got < 3; {
+		n, err := a.Receive(ds)
+		require.NoError(t, err)
+		got += n
+	}
+	require.NoError(t, b.SetReadDeadline(time.Unix(1, 0)))
+	got = 0
+	for ds := make([]Datagram, 1); got < 2; got++ {
+		_, err := b.Receive(ds)
+		require.NoError(t, err)
+	}
+	_, err := b.Receive(make([]Datagram, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
 func testSharedAddress(t *testing.T, open opener, port uint16) {

@@ -45,8 +45,8 @@ type Conn interface {
 	// Receive waits for datagrams and fills ds from the front, up to
 	// min(len(ds), BatchSize). It gives what is there rather than wait for a
 	// full batch; a short batch therefore means that the receive queue was
-	// empty. After the deadline the error is os.ErrDeadlineExceeded, after
-	// Close net.ErrClosed.
+	// empty. After the deadline it still gives what has arrived; when that is
+	// nothing, the error is os.ErrDeadlineExceeded. After Close it is net.ErrClosed.
 	Receive(ds []Datagram) (int, error)
 	// SetReadDeadline sets the time at which Receive gives up, zero for never.
 	// A time in the past wakes a Receive which is waiting.

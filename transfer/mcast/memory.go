@@ -200,12 +200,12 @@ func (c *memConn) take(ds []Datagram, now time.Time) (n int, until time.Time, er
 	if c.closed {
 		return 0, until, net.ErrClosed
 	}
-	if !c.deadline.IsZero() && !c.deadline.After(now) {
-		return 0, until, os.ErrDeadlineExceeded
-	}
 	for n < min(len(ds), BatchSize) && len(c.queue) > 0 && !c.queue[0].at.After(now) {
 		ds[n] = heap.Pop(&c.queue).(arrival).d
 		n++
+	}
+	if n == 0 && !c.deadline.IsZero() && !c.deadline.After(now) {
+		return 0, until, os.ErrDeadlineExceeded
 	}
 	until = c.deadline
 	if len(c.queue) > 0 && (until.IsZero() || c.queue[0].at.Before(until)) {

@@ -1,0 +1,21 @@
+// Package server is the sending end of a Frisbee session: it answers joins,
+// collects what clients ask for, and sends each block as few times as it can at
+// a rate the network and the receivers bear (protocol §4).
+//
+// One Server serves one image on one mcast.Conn. It knows the image only as
+// chunks of 1 MiB; whether they are the right ones is decided by Config.Check.
+// Which image is served where, and for how long, is the business of the image
+// service; how datagrams travel is transfer/mcast.
+//
+// Where it differs from the original servers:
+//
+//   - A request that arrives while its chunk is being sent, or just after, is
+//     compared with what was really sent since its sender joined. What it must
+//     have heard is not sent again; what it cannot have heard is never dropped,
+//     so late joiners get the head of a running chunk without asking twice.
+//   - The image is read ahead by other goroutines than the sending one, which
+//     meanwhile takes the next chunk that is ready.
+//   - The pace is kept by a schedule instead of a 1 ms clock, and follows the
+//     losses the clients report (a quarter of them must, so that one bad node
+//     slows nobody down).
+package server

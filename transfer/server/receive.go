@@ -1,0 +1,160 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"loadnode/transfer/mcast"
+	"loadnode/transfer/wire"
+)
+
+const (
+	// crossing is how old the sending of a block may be for its asker not to
+	// have seen it yet when it asked for the whole chunk for the first time: a
+	// legacy client may have it in its socket buffer.
+	crossing = 100 * time.Millisecond
+	// flight is the same for someone who names missing blocks, or asks again:
+	// only what is on its way now can have been missed.
+	flight = 20 * time.Millisecond
+)
+
+// receive takes what clients say, until ctx ends.
+func (s *Server) receive(ctx context.Context) error {
+	ds := make([]mcast.Datagram, mcast.BatchSize)
+	var p wire.Packet
+	for {
+		n, err := s.cfg.Conn.Receive(ds)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, d := range ds[:n] {
+			if err := s.handle(&p, d, time.Now()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// handle takes one datagram. The only errors are those of sending an answer.
+func (s *Server) handle(p *wire.Packet, d mcast.Datagram, now time.Time) error {
+	err := p.Decode(d.Data)
+	s.mu.Lock()
+	if err != nil {
+		s.stats.Undecodable++
+		s.mu.Unlock()
+		return nil
+	}
+	if !p.ForServer() {
+		s.mu.Unlock()
+		return nil // our own words, or other clients' business
+	}
+	from := d.From.Addr()
+	if p.SourceAddr() != from {
+		s.stats.BadSource++
+		s.mu.Unlock()
+		return nil
+	}
+	switch p.Subtype {
+	case wire.Join, wire.Join2:
+		s.stats.Joins++
+		s.clients.join(from, p.ClientID, now)
+		s.active = now
+		s.mu.Unlock()
+		return s.answerJoin(p, d)
+	case wire.Request:
+		s.stats.Requests++
+		want := wire.RangeBitmap(int(p.Block), int(p.Count))
+		s.request(d, int(p.Chunk), want, false, now)
+	case wire.PRequest:
+		s.stats.PartialRequests++
+		s.request(d, int(p.Chunk), p.Wanted, p.Retries != 0, now)
+	case wire.Leave, wire.Leave2:
+		s.stats.Leaves++
+		e := s.clients.leave(from, p.ClientID, time.Duration(p.Elapsed)*time.Second, now)
+		if p.Subtype == wire.Leave2 {
+			e.Stats = p.Stats
+		}
+		s.left = now
+		s.poke()
+	case wire.Progress:
+		s.stats.Reports++
+		s.active = now
+		e := s.clients.touch(from, now)
+		if p.What != 0 {
+			e.ChunksReceived, e.ChunksInstalled, e.BytesWritten = p.ChunksReceived, p.ChunksDecompressed, p.BytesWritten
+		}
+	}
+	s.mu.Unlock()
+	return nil
+}
+
+// request queues what somebody asks for, without what it must have heard. The
+// caller holds s.mu.
+func (s *Server) request(d mcast.Datagram, chunk int, want wire.Bitmap, again bool, now time.Time) {
+	asked := want.Count()
+	switch {
+	case asked == 0:
+		s.stats.Empty++
+		return
+	case chunk >= s.chunks:
+		s.stats.OutOfRange++
+		return
+	}
+	s.active = now
+	e := s.clients.touch(d.From.Addr(), now)
+	e.Requests++
+	e.Blocks += uint64(asked)
+	age := crossing
+	if again || asked < wire.BlocksPerChunk {
+		age = flight
+	}
+	since := now.Add(-age)
+	if e.Joined.After(since) {
+		since = e.Joined
+	}
+	heard := s.recent.since(chunk, since)
+	heard.And(&want)
+	s.stats.Heard += uint64(heard.Count())
+	want.AndNot(&heard)
+	n := want.Count()
+	if n == 0 {
+		return
+	}
+	if age == flight && !s.lastRun[chunk].IsZero() && s.lastRun[chunk].After(e.Joined) {
+		e.Repairs += uint64(n)
+		e.losses += float64(n)
+	}
+	if !s.queue.add(chunk, &want) {
+		s.stats.Merged++
+	}
+	s.poke()
+}
+
+// answerJoin tells the size of the image, to the group and to the client itself
+// (§7 rule 1), and asks for reports if that is wanted.
+func (s *Server) answerJoin(p *wire.Packet, d mcast.Datagram) error {
+	reply := wire.Packet{Type: wire.TypeReply, Subtype: p.Subtype, Source: s.source, Blocks: uint32(s.chunks * wire.BlocksPerChunk)}
+	if p.Subtype == wire.Join2 {
+		reply.ClientID = p.ClientID
+		reply.BlocksPerChunk, reply.BlockSize = wire.BlocksPerChunk, wire.BlockSize
+		reply.Size = uint64(s.chunks) * wire.ChunkSize
+	}
+	answer := reply.Append(nil)
+	if err := s.cfg.Conn.Send([][]byte{answer}); err != nil {
+		return err
+	}
+	// A client which shares our address cannot be reached by unicast: it would be us.
+	if d.From.Addr() != s.cfg.Conn.Addr().Addr() && s.cfg.Conn.Group().Addr().IsMulticast() {
+		// Nobody behind that address any more is no reason to stop serving.
+		_ = s.cfg.Conn.SendTo(s.peer(d.From.Addr()), answer)
+	}
+	if s.cfg.AskProgress > 0 {
+		ask := wire.Packet{Type: wire.TypeRequest, Subtype: wire.Progress, Source: s.source, ClientID: p.ClientID,
+			When: uint32(max(1, s.cfg.AskProgress/time.Second)), What: wire.ProgressSummary, Seq: 1}
+		return s.cfg.Conn.Send([][]byte{ask.Append(nil)})
+	}
+	return nil
+}
