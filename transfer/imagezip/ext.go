@@ -139,6 +139,7 @@ func (fs *ext) geometry(sb []byte) error {
 			return fmt.Errorf("%w: group descriptors of %d bytes with feature 64bit", ErrFilesystem, fs.descSize)
 		}
 	}
+	fs.superBlock = extSuperAt / fs.blockSize
 	fs.firstData = uint64(le.Uint32(sb[0x14:]))
 	fs.blocksPerGroup = uint64(le.Uint32(sb[0x20:]))
 	bitsPerGroup := fs.blocksPerGroup
@@ -156,7 +157,7 @@ func (fs *ext) geometry(sb []byte) error {
 	if bitsPerGroup < 8 || bitsPerGroup > 8*fs.blockSize || bitsPerGroup%8 != 0 {
 		return fmt.Errorf("%w: %d bits in the bitmap of a group", ErrFilesystem, bitsPerGroup)
 	}
-	if fs.firstData > 1 || fs.blocks <= fs.firstData || fs.blocks > 1<<48 {
+	if fs.firstData > fs.superBlock || fs.blocks <= fs.firstData || fs.blocks > 1<<48 {
 		return fmt.Errorf("%w: %d blocks from block %d on", ErrFilesystem, fs.blocks, fs.firstData)
 	}
 	fs.groups = (fs.blocks - fs.firstData + fs.blocksPerGroup - 1) / fs.blocksPerGroup
@@ -175,7 +176,6 @@ func (fs *ext) geometry(sb []byte) error {
 	fs.reservedGDT = uint64(le.Uint16(sb[0xCE:]))
 	fs.firstMeta = uint64(le.Uint32(sb[0x104:]))
 	fs.backups = [2]uint64{uint64(le.Uint32(sb[0x24C:])), uint64(le.Uint32(sb[0x250:]))}
-	fs.superBlock = extSuperAt / fs.blockSize
 	fs.descsPerBlock = fs.blockSize / fs.descSize
 	fs.descBlocks = (fs.groups + fs.descsPerBlock - 1) / fs.descsPerBlock
 	if fs.incompat&incompatMetaBG == 0 {
