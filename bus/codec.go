@@ -39,6 +39,9 @@ func Encode(subject string, ev event.Event) (*nats.Msg, error) {
 	if err := ev.Validate(); err != nil {
 		return nil, fmt.Errorf("encode for %s: %w", subject, err)
 	}
+	if len(ev.DataEncoded) == 0 {
+		ev.DataEncoded, ev.DataBase64 = nil, false
+	}
 	var b bytes.Buffer
 	if err := event.WriteJson(&ev, &b); err != nil {
 		return nil, fmt.Errorf("encode %s for %s: %w", ev.Type(), subject, err)
@@ -148,7 +151,7 @@ func decodeStructured(data []byte) (event.Event, error) {
 			ev.DataEncoded = []byte(text)
 		}
 	}
-	return ev, validate(ev)
+	return finish(ev)
 }
 
 func decodeBinary(h nats.Header, data []byte) (event.Event, error) {
@@ -186,7 +189,7 @@ func decodeBinary(h nats.Header, data []byte) (event.Event, error) {
 		}
 	}
 	ev.DataEncoded = bytes.Clone(data)
-	return ev, validate(ev)
+	return finish(ev)
 }
 
 // assemble makes an event without data from its attributes as text.
@@ -238,11 +241,16 @@ func setAttribute(ec *event.EventContextV1, name, v string) error {
 	return ec.SetExtension(name, v)
 }
 
-func validate(ev event.Event) error {
-	if err := ev.Validate(); err != nil {
-		return err
+// finish validates an event. Empty data are none: the library would write
+// them as broken JSON.
+func finish(ev event.Event) (event.Event, error) {
+	if len(ev.DataEncoded) == 0 {
+		ev.DataEncoded, ev.DataBase64 = nil, false
 	}
-	return nil
+	if err := ev.Validate(); err != nil {
+		return event.Event{}, err
+	}
+	return ev, nil
 }
 
 // attributeText is a JSON attribute as text; ok is false for null.

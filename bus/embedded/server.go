@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 
 	"loadnode/bus"
 )
@@ -179,9 +178,6 @@ func options(cfg Config) (*server.Options, error) {
 	}
 	return opts, nil
 }
-
-// Conn provides connections inside the process, for bus.Config.InProcess.
-func (s *Server) Conn() nats.InProcessConnProvider { return s.ns }
 
 // ClientURL is where clients on this machine connect, "" without a socket.
 func (s *Server) ClientURL() string {
