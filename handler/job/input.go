@@ -51,8 +51,11 @@ type Request struct {
 	Load      events.LoadRequest
 	Requester string
 	Expires   time.Time
-	Raw       string        // beginning of a request that is not to be carried out
-	Reject    *events.Error // rejects the request at once
+	Raw       string // beginning of a request that is not to be carried out
+	// Correlation is the id of the request's event, for the envelopes of all
+	// facts of the job; Decide does not look at it.
+	Correlation string
+	Reject      *events.Error // rejects the request at once
 }
 
 // Planned is a plan whose nodes are leased (or whose request is a dry run).

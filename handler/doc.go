@@ -1,0 +1,38 @@
+// Package handler turns requests into jobs, reports into facts, and facts
+// into effects (DESIGN §4, §5). What a job is and decides is package
+// handler/job, who holds which nodes is handler/lease; both are pure. Here is
+// the rest: the consumers of requests, reports and wake-ups, the projection of
+// the log, the append with an expected sequence, the executor of effects,
+// ownership among several handlers, timers, recovery, and the services that
+// answer questions.
+//
+// # How it holds together
+//
+// Every open job has one keeper, a goroutine with a queue of inputs. It takes
+// all that have come, decides on them one after the other, appends the facts
+// as one batch behind the sequence that it knows, and only then answers the
+// senders, so that a report is acknowledged when its fact is stored. If
+// another handler was faster it waits for those facts and decides again.
+//
+// The owner of a job (a lease in time, renewed) runs what job.Outstanding asks
+// for. Effects that are no longer asked for are cancelled; those that failed
+// are tried again with growing delay while they are asked for. After a restart
+// the same effects follow from the folded log; each is harmless to repeat.
+//
+// # Leases
+//
+// The nodes are leased before job.accepted is written and released before
+// job.finished is: who sees the end of a job may load its nodes at once.
+// Leases of jobs that ended otherwise (rejected, unknown) are released by
+// whichever handler sees them first, at the start and regularly.
+//
+// Releasing by hand (svc handler.release) is refused while the job that holds
+// a node is running: its agent may be writing to the disk. Cancel the job
+// first; as soon as it is being cancelled, or has ended, release works.
+//
+// # What it does not do
+//
+// It moves no image byte, keeps no state outside of the bus but its own name,
+// and does not know how machines are switched (handler/power) or named
+// (handler/nodeset, handler/inventory).
+package handler

@@ -1,0 +1,57 @@
+package handler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"loadnode/events"
+	"loadnode/handler/job"
+)
+
+// joinShare is the part of the time to join that the agent may use: it has to
+// say why it did not succeed before the deadline of the job says that it is
+// silent.
+const joinShare = 2
+
+// load tells the agent to load. The agent answers a repeated command with the
+// running operation, so that to repeat is always harmless.
+func (k *keeper) load(ctx context.Context, s job.State, e job.Effect) (job.Input, error) {
+	n, ok := s.Node(e.Node)
+	if !ok || s.Served == nil {
+		return nil, nil
+	}
+	b := s.Plan.Budgets
+	deadline := e.Deadline.Add(time.Duration(b.Load))
+	if s.Plan.Deadline.Before(deadline) {
+		deadline = s.Plan.Deadline
+	}
+	_, err := k.h.command(ctx, k.key.testbed, e.Node, events.VerbLoad, events.LoadCommand{
+		NodeRef: k.ref(e), Effect: e.ID, Image: s.Plan.Image, Session: s.Served.Session, Disk: n.Disk,
+		Verify: s.Plan.Verify, Join: b.Join / joinShare, Stall: b.Stall, Deadline: deadline,
+	})
+	switch refusal := remote(err); {
+	case err == nil:
+		return nil, nil
+	case refusal != nil && !passing(err):
+		return job.NotLoaded{Node: e.Node, Attempt: e.Attempt, Error: *refusal}, nil
+	}
+	return nil, err
+}
+
+// probe asks the agent of a load that another process began. An agent that
+// knows the load reports once more by itself.
+func (k *keeper) probe(ctx context.Context, e job.Effect) (job.Input, error) {
+	reply, err := k.h.command(ctx, k.key.testbed, e.Node, events.VerbProbe, k.ref(e))
+	if err != nil {
+		if refusal := remote(err); refusal != nil && !passing(err) {
+			return nil, nil // it cannot tell; the deadline will
+		}
+		return nil, err
+	}
+	if reply.Boot != e.Boot || reply.Job == k.key.job && reply.Attempt == e.Attempt {
+		return nil, nil
+	}
+	return job.Lost{Node: e.Node, Attempt: e.Attempt,
+		Message: fmt.Sprintf("the agent was started anew and knows nothing of the load; it says that it is %s", reply.State)}, nil
+}

@@ -1,0 +1,593 @@
+package handler_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"loadnode/bus"
+	"loadnode/bus/bustest"
+	"loadnode/events"
+	"loadnode/handler"
+	"loadnode/handler/inventory"
+	"loadnode/handler/job"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const tb = bustest.Testbed
+
+var image = events.Image{Name: "baseline.ndz", Digest: strings.Repeat("ab", 32), Size: 10 << 20, Chunks: 10, DiskBytes: 100 << 20, DataBytes: 20 << 20, SectorSize: 512}
+
+// world is a testbed: nodes with power and agents, an image service, and a
+// reader of the log.
+type world struct {
+	t     *testing.T
+	h     *bustest.Harness
+	conn  *bus.Conn // of the services and of the reader
+	nodes map[string]*node
+	names []string
+	inv   *inventory.Inventory
+	svc   *images
+
+	mu      sync.Mutex
+	log     []bus.Message
+	changed chan struct{}
+}
+
+func newWorld(t *testing.T, columns, rows int) *world {
+	t.Helper()
+	w := &world{t: t, h: bustest.Start(t), nodes: map[string]*node{}, inv: inventory.Sim(columns, rows), changed: make(chan struct{})}
+	w.conn = w.h.Connect(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	var endpoints []bus.Endpoint
+	found, ok := w.inv.Testbed(tb)
+	require.True(t, ok)
+	for _, in := range found.Nodes() {
+		n := &node{w: w, name: in.Name, conn: w.h.ConnectNode(t, in.Name), acted: map[string]bool{}, ops: map[string]*op{}, loads: map[string]int{}}
+		w.nodes[in.Name], w.names = n, append(w.names, in.Name)
+		for _, verb := range []string{events.PowerOn, events.PowerOff, events.PowerReset, events.PowerStatus} {
+			endpoints = append(endpoints, bus.Endpoint{Name: "p", Subject: events.PowerSubject(tb, in.Name, verb), Handle: n.power})
+		}
+	}
+	_, err := w.conn.Serve(ctx, bus.ServiceConfig{Name: "power", Version: "1.0.0", Plain: true, Endpoints: endpoints})
+	require.NoError(t, err)
+	w.svc = &images{w: w, leases: map[string]int{}}
+	w.svc.start()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = w.conn.Watch(ctx, bus.WatchConfig{Stream: bus.StreamFacts}, func(m bus.Message) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.log = append(w.log, m)
+			close(w.changed)
+			w.changed = make(chan struct{})
+			return nil
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		for _, n := range w.nodes {
+			n.down()
+			n.work.Wait()
+		}
+		w.svc.stop()
+	})
+	return w
+}
+
+// facts returns the log so far.
+func (w *world) facts() []bus.Message {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.log)
+}
+
+// until waits for a condition on the log.
+func (w *world) until(what string, ok func([]bus.Message) bool) {
+	w.t.Helper()
+	deadline := time.After(bustest.Patience)
+	for {
+		w.mu.Lock()
+		log, ch := slices.Clone(w.log), w.changed
+		w.mu.Unlock()
+		if ok(log) {
+			return
+		}
+		select {
+		case <-ch:
+		case <-deadline:
+			require.Fail(w.t, "not in time: "+what, strings.Join(labels(log), "\n"))
+		}
+	}
+}
+
+func has(kind events.Kind, jobID, node string) func([]bus.Message) bool {
+	return func(log []bus.Message) bool {
+		return slices.ContainsFunc(log, func(m bus.Message) bool {
+			return m.Address.Kind == kind && (jobID == "" || m.Address.Job == jobID) && (node == "" || m.Address.Node == node)
+		})
+	}
+}
+
+func labels(log []bus.Message) []string {
+	var out []string
+	for _, m := range log {
+		k, _ := events.KindOfType(m.Event.Type())
+		out = append(out, strings.TrimSpace(string(k)+" "+m.Address.Node))
+	}
+	return out
+}
+
+func of(log []bus.Message, jobID string) []bus.Message {
+	var out []bus.Message
+	for _, m := range log {
+		if m.Address.Job == jobID {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func data[T events.Data](t *testing.T, m bus.Message) T {
+	t.Helper()
+	d, err := events.Decode(m.Event)
+	require.NoError(t, err)
+	v, ok := d.(T)
+	require.True(t, ok, "%T", d)
+	return v
+}
+
+// finished waits for the end of a job.
+func (w *world) finished(jobID string) events.JobFinished {
+	w.t.Helper()
+	w.until("job.finished of "+jobID, has(events.KindJobFinished, jobID, ""))
+	for _, m := range w.facts() {
+		if m.Address.Job == jobID && m.Address.Kind == events.KindJobFinished {
+			return data[events.JobFinished](w.t, m)
+		}
+	}
+	return events.JobFinished{}
+}
+
+func (w *world) rejected(jobID string) events.Error {
+	w.t.Helper()
+	w.until("job.rejected of "+jobID, has(events.KindJobRejected, jobID, ""))
+	for _, m := range w.facts() {
+		if m.Address.Job == jobID && m.Address.Kind == events.KindJobRejected {
+			return data[events.JobRejected](w.t, m).Error
+		}
+	}
+	return events.Error{}
+}
+
+// load requests a load and returns the job's id.
+func (w *world) load(r events.LoadRequest) string {
+	w.t.Helper()
+	if r.Image == "" {
+		r.Image = image.Name
+	}
+	id, err := events.NewULID(time.Now(), rand.Reader)
+	require.NoError(w.t, err)
+	w.request(tb, events.VerbLoad, id, r)
+	return id
+}
+
+func (w *world) request(testbed string, v events.Verb, id string, d events.Data) event.Event {
+	w.t.Helper()
+	ev, err := events.New(events.Meta{ID: id, Source: "/omf/default/cli/test", Time: time.Now()}, d)
+	require.NoError(w.t, err)
+	_, err = w.conn.Publish(context.Background(), events.RequestSubject(testbed, v), ev)
+	require.NoError(w.t, err)
+	return ev
+}
+
+// free checks that nothing is leased, of nodes or sessions.
+func (w *world) free() {
+	w.t.Helper()
+	held := map[string]string{}
+	for _, m := range w.facts() {
+		if !m.Address.Leases {
+			continue
+		}
+		d, err := events.Decode(m.Event)
+		require.NoError(w.t, err)
+		switch d := d.(type) {
+		case events.Leased:
+			for _, n := range d.Nodes {
+				require.Empty(w.t, held[n], "node %s has two holders", n)
+				held[n] = d.Job
+			}
+		case events.Released:
+			for _, n := range d.Nodes {
+				delete(held, n)
+			}
+		}
+	}
+	require.Empty(w.t, held, "still leased")
+	require.Empty(w.t, w.svc.held(), "sessions still leased")
+}
+
+// running is a handler.
+type running struct {
+	*handler.Handler
+	conn   *bus.Conn
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func policy() handler.Policy {
+	return handler.Policy{
+		Policy: job.Policy{Window: 16, CheckIn: 10 * time.Second, Join: 10 * time.Second, Stall: time.Second, Leave: 5 * time.Second, LoadMargin: 10 * time.Second},
+		Grace:  100 * time.Millisecond, Owner: time.Second, Patience: 10 * time.Second, Sweep: time.Second,
+	}
+}
+
+func (w *world) start(id string, change func(*handler.Policy)) *running {
+	w.t.Helper()
+	p := policy()
+	if change != nil {
+		change(&p)
+	}
+	var log *slog.Logger
+	if os.Getenv("HANDLER_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	conn := w.h.Connect(w.t)
+	h, err := handler.New(handler.Config{Inventory: w.inv, Conn: conn, ID: id, Version: "1.0.0", Logger: log, Policy: p})
+	require.NoError(w.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{Handler: h, conn: conn, cancel: cancel, done: make(chan error, 1)}
+	go func() { r.done <- h.Run(ctx) }()
+	w.t.Cleanup(func() { r.stop(w.t) })
+	return r
+}
+
+// stop ends a handler and waits for it.
+func (r *running) stop(t *testing.T) {
+	r.cancel()
+	select {
+	case err := <-r.done:
+		require.NoError(t, err)
+		r.done <- nil
+	case <-time.After(bustest.Patience):
+		require.Fail(t, "the handler does not end")
+	}
+}
+
+// kill cuts a handler off at once: nothing that it does from here on reaches
+// anybody.
+func (r *running) kill(t *testing.T) {
+	r.conn.NATS().Close()
+	r.stop(t)
+}
+
+// op is a load that an agent has begun.
+type op struct {
+	cmd  events.LoadCommand
+	last events.Data
+}
+
+// node is a machine with its power controller and its agent.
+type node struct {
+	w    *world
+	name string
+	conn *bus.Conn
+	work sync.WaitGroup
+
+	mu     sync.Mutex
+	on     bool
+	boot   string
+	agent  *bus.Service
+	acted  map[string]bool // power effects
+	cycles int             // starts of the machine
+	ops    map[string]*op  // job#attempt, of this boot
+	loads  map[string]int  // job#attempt → loads begun
+
+	// Behaviour, set before the load.
+	deaf   int            // boots that lead nowhere
+	mute   int            // loads that begin and then the machine is silent
+	faults []events.Class // of the next loads
+	lie    func(*events.LoadDone)
+	hold   chan struct{} // load.done waits for it
+	stuck  int           // halts that are not obeyed
+}
+
+func (n *node) send(k events.Kind, d events.Data) {
+	id, err := events.NewULID(time.Now(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	ev, err := events.New(events.Meta{ID: id, Source: events.Source(tb, "agent", n.name), Time: time.Now()}, d)
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), bustest.Patience)
+	defer cancel()
+	_, _ = n.conn.Publish(ctx, events.ReportSubject(tb, n.name, k), ev)
+}
+
+func (n *node) power(_ context.Context, r bus.Request) (any, error) {
+	var p events.PowerRequest
+	if err := r.Decode(&p); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p.Effect == "" || !n.acted[p.Effect] {
+		n.acted[p.Effect] = p.Effect != ""
+		switch p.Action {
+		case events.PowerOn, events.PowerReset:
+			n.stopAgent()
+			n.on = true
+			n.cycles++
+			n.ops = map[string]*op{}
+			n.boot = fmt.Sprintf("%s-boot-%d", n.name, n.cycles)
+			if n.deaf > 0 {
+				n.deaf--
+				break
+			}
+			if p.Netboot {
+				n.startAgent(n.boot)
+			}
+		case events.PowerOff:
+			n.stopAgent()
+			n.on = false
+		}
+	}
+	st := events.PowerState{Power: events.PowerOff, Boot: n.boot, Cycles: n.cycles, LastEffect: p.Effect}
+	if n.on {
+		st.Power = events.PowerOn
+	}
+	return st, nil
+}
+
+// startAgent and stopAgent: n.mu is held.
+func (n *node) startAgent(boot string) {
+	endpoint := func(v events.Verb, f func(bus.Request) (any, error)) bus.Endpoint {
+		return bus.Endpoint{Name: string(v), Subject: events.CommandSubject(tb, n.name, v), Handle: func(_ context.Context, r bus.Request) (any, error) { return f(r) }}
+	}
+	leave := func(v events.Verb) bus.Endpoint {
+		return endpoint(v, func(r bus.Request) (any, error) { return n.leave(r, boot, v) })
+	}
+	svc, err := n.conn.Serve(context.Background(), bus.ServiceConfig{Name: "agent", Plain: true, NoQueue: true, Endpoints: []bus.Endpoint{
+		endpoint(events.VerbLoad, func(r bus.Request) (any, error) { return n.load(r, boot) }),
+		endpoint(events.VerbProbe, func(r bus.Request) (any, error) { return n.probe(r, boot) }),
+		endpoint(events.VerbStop, func(bus.Request) (any, error) {
+			return events.CommandReply{NodeRef: events.NodeRef{Node: n.name, Boot: boot}}, nil
+		}),
+		leave(events.VerbHalt), leave(events.VerbReboot),
+	}})
+	if err != nil {
+		return // the test is over
+	}
+	n.agent = svc
+	n.work.Go(func() {
+		n.send(events.KindUp, events.Up{NodeRef: events.NodeRef{Node: n.name, Boot: boot}, Imaging: true, Agent: "test"})
+	})
+}
+
+func (n *node) stopAgent() {
+	if svc := n.agent; svc != nil {
+		n.agent = nil
+		n.work.Go(svc.Stop)
+	}
+}
+
+func (n *node) down() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stopAgent()
+}
+
+func (n *node) load(r bus.Request, boot string) (any, error) {
+	var c events.LoadCommand
+	if err := r.Decode(&c); err != nil {
+		return nil, err
+	}
+	if c.Boot != boot {
+		return nil, &events.Error{Code: events.CodeStale, Message: "another boot"}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	id := fmt.Sprintf("%s#%d", c.Job, c.Attempt)
+	reply := events.CommandReply{NodeRef: c.NodeRef, State: "loading", Imaging: true}
+	if o := n.ops[id]; o != nil {
+		n.again(o)
+		return reply, nil
+	}
+	o := &op{cmd: c, last: events.LoadStarted{NodeRef: c.NodeRef, Session: c.Session.ID, Disk: events.Disk{Path: c.Disk}}}
+	n.ops[id] = o
+	n.loads[id]++
+	var end events.Data
+	done := events.LoadDone{NodeRef: c.NodeRef, Assurance: events.AssuranceWritten, Digest: c.Image.Digest, Chunks: c.Image.Chunks, BytesWritten: c.Image.DataBytes, DiskBytes: c.Image.DiskBytes}
+	switch {
+	case n.mute > 0:
+		n.mute--
+	case len(n.faults) > 0:
+		end = events.LoadFailed{NodeRef: c.NodeRef, Class: n.faults[0], Message: "told to fail", Retryable: true}
+		n.faults = n.faults[1:]
+	default:
+		if n.lie != nil {
+			n.lie(&done)
+		}
+		end = done
+	}
+	hold, started := n.hold, o.last
+	n.work.Go(func() {
+		n.send(events.KindLoadStarted, started)
+		if end == nil {
+			n.down()
+			return
+		}
+		if hold != nil {
+			<-hold
+		}
+		n.mu.Lock()
+		o.last = end
+		n.mu.Unlock()
+		n.send(end.Kind(), end)
+	})
+	return reply, nil
+}
+
+// again repeats the last report; n.mu is held.
+func (n *node) again(o *op) {
+	last := o.last
+	n.work.Go(func() { n.send(last.Kind(), last) })
+}
+
+func (n *node) probe(r bus.Request, boot string) (any, error) {
+	var ref events.NodeRef
+	if err := r.Decode(&ref); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	reply := events.CommandReply{NodeRef: events.NodeRef{Node: n.name, Boot: boot}, State: "idle", Imaging: true}
+	if o := n.ops[fmt.Sprintf("%s#%d", ref.Job, ref.Attempt)]; o != nil {
+		n.again(o)
+		reply.NodeRef = o.cmd.NodeRef
+	}
+	return reply, nil
+}
+
+func (n *node) leave(r bus.Request, boot string, v events.Verb) (any, error) {
+	var c events.LeaveCommand
+	if err := r.Decode(&c); err != nil {
+		return nil, err
+	}
+	if c.Boot != boot {
+		return nil, &events.Error{Code: events.CodeStale, Message: "another boot"}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stuck > 0 {
+		n.stuck--
+		return events.CommandReply{NodeRef: c.NodeRef}, nil
+	}
+	n.work.Go(func() {
+		n.send(events.KindLeaving, events.Leaving{NodeRef: c.NodeRef, Effect: c.Effect, How: v})
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.boot != boot {
+			return
+		}
+		n.stopAgent()
+		n.on = v == events.VerbReboot
+	})
+	return events.CommandReply{NodeRef: c.NodeRef, State: "leaving"}, nil
+}
+
+// count reads a number of the node.
+func (n *node) count(f func(*node) int) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return f(n)
+}
+
+// images is an image service.
+type images struct {
+	w   *world
+	svc *bus.Service
+
+	mu     sync.Mutex
+	leases map[string]int // lease → times that it was taken
+}
+
+func (i *images) start() {
+	endpoint := func(verb string, f func(bus.Request) (any, error)) bus.Endpoint {
+		return bus.Endpoint{Name: verb, Subject: events.FrisbeeSubject(tb, verb), Handle: func(_ context.Context, r bus.Request) (any, error) { return f(r) }}
+	}
+	svc, err := i.w.conn.Serve(context.Background(), bus.ServiceConfig{Name: "frisbee", Version: "1.0.0", Endpoints: []bus.Endpoint{
+		endpoint(events.FrisbeeCheck, func(r bus.Request) (any, error) {
+			var q events.ImageQuery
+			if err := r.Decode(&q); err != nil {
+				return nil, err
+			}
+			if q.Image != image.Name {
+				return nil, &events.Error{Code: events.CodeImage, Message: "no image " + q.Image}
+			}
+			return image, nil
+		}),
+		endpoint(events.FrisbeeServe, func(r bus.Request) (any, error) {
+			var q events.ServeRequest
+			if err := r.Decode(&q); err != nil {
+				return nil, err
+			}
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			i.leases[q.Lease]++
+			return events.ImageServed{Image: image, Session: events.Session{ID: "s1", Group: "239.192.77.1", Port: 4000, Server: "127.0.0.1"}, Leases: []string{q.Lease}}, nil
+		}),
+		endpoint(events.FrisbeeRelease, func(r bus.Request) (any, error) {
+			var q events.LeaseRelease
+			if err := r.Decode(&q); err != nil {
+				return nil, err
+			}
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			delete(i.leases, q.Lease)
+			return nil, nil
+		}),
+		endpoint(events.FrisbeeStatus, func(bus.Request) (any, error) {
+			return events.FrisbeeState{Sessions: []events.SessionState{{Session: events.Session{ID: "s1"}, Image: image.Name, Leases: i.held()}}}, nil
+		}),
+	}})
+	require.NoError(i.w.t, err)
+	i.svc = svc
+}
+
+func (i *images) stop() {
+	if i.svc != nil {
+		i.svc.Stop()
+		i.svc = nil
+	}
+}
+
+func (i *images) held() []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	out := []string{}
+	for l := range i.leases {
+		out = append(out, l)
+	}
+	return out
+}
+
+// ask calls an endpoint of the handler.
+func ask[T any](t *testing.T, w *world, verb string, req any) (T, error) {
+	t.Helper()
+	var out T
+	ctx, cancel := context.WithTimeout(context.Background(), bustest.Patience)
+	defer cancel()
+	for {
+		err := w.conn.Request(ctx, events.HandlerSubject(tb, verb), req, &out)
+		// Before the handler has read the log nobody answers.
+		if !errors.Is(err, bus.ErrNoResponders) || ctx.Err() != nil {
+			return out, err
+		}
+	}
+}
+
+func toJSON(t *testing.T, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
+	require.NoError(t, err)
+	return b
+}
