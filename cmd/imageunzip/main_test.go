@@ -144,7 +144,7 @@ func TestRefusals(t *testing.T) {
 		{nil, []string{"-W-1", in, out}, "megabytes"},
 		{nil, []string{"--manifest", filepath.Join(dir, "missing"), in, out}, "no such file"},
 		{nil, []string{"--manifest", in, in, out}, "manifest is damaged"},
-		{nil, []string{"--manifest", list, in, out}, "chunk 0 (bytes 0 to 1048576 of the image) is damaged"},
+		{nil, []string{"--manifest", list, in, out}, "of the image) is damaged: SHA-256"},
 		{nil, []string{"--manifest", list, in, "-"}, "is damaged"},
 		{nil, []string{"--manifest", list, "-N", in}, "is damaged"},
 		{other[:ndz.ChunkSize], []string{"--manifest", list, "-C", "-"}, "the manifest lists"},

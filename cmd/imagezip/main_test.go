@@ -42,6 +42,12 @@ func manifest(t *testing.T, image []byte) *ndz.Manifest {
 	return m
 }
 
+func payload(t *testing.T, image string) int {
+	h, err := ndz.ParseHeader([]byte(image))
+	require.NoError(t, err)
+	return h.PayloadSize
+}
+
 func TestFileToFileAndStdout(t *testing.T) {
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out.ndz")
@@ -63,6 +69,9 @@ func TestFileToFileAndStdout(t *testing.T) {
 	require.Contains(t, stderr, ".\n")
 	code, _, stderr = call(nil, "-f", in, "/dev/null")
 	require.Zero(t, code, stderr)
+	code, stdout, _ = call(bytes.NewReader(make([]byte, 512)), "-rz0", "-", "-")
+	require.Zero(t, code)
+	require.Greater(t, payload(t, stdout), 512, "-z0 does not compress")
 }
 
 func TestFilesystem(t *testing.T) {

@@ -136,6 +136,9 @@ func (s *settings) set(f getopt.Found) (err error) {
 		if err != nil || o.Level < 0 || o.Level > 9 {
 			return fmt.Errorf("option -z %s: want 0 to 9", f.Value)
 		}
+		if o.Level == 0 {
+			o.Level = ndz.Stored
+		}
 	case "c":
 		o.MaxSectors, err = sectors(f)
 		if err == nil && o.MaxSectors == 0 {

@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// sector is what block devices can zero by themselves at least, in bytes.
+const sector = 512
+
 // zeroPiece is how many zeros are written at once where the system cannot zero by itself.
 const zeroPiece = 1 << 20
 
@@ -78,6 +81,18 @@ func (d *device) Extend(size int64) error {
 func (d *device) Zero(off, n int64) error {
 	n = min(n, d.size-off)
 	if n <= 0 {
+		return nil
+	}
+	// What is no whole sector is written, so that the rest can be left to the device.
+	head := min(n, (sector-off%sector)%sector)
+	tail := (n - head) % sector
+	for _, part := range [2][2]int64{{off, head}, {off + n - tail, tail}} {
+		if err := writeZeros(d, part[0], part[1]); err != nil {
+			return err
+		}
+	}
+	off, n = off+head, n-head-tail
+	if n == 0 {
 		return nil
 	}
 	err := ignoringEINTR(func() error { return zeroOut(d.File, off, n) })

@@ -48,13 +48,22 @@ func (g Gate) List() ([]Info, error) {
 		info := Info{Name: name, Path: "/dev/" + name, Size: d.size, SectorSize: d.sectorSize, ReadOnly: d.readOnly}
 		info.Serial = serial(dir)
 		info.WWN = firstText(dir, "wwid", "device/wwid")
-		info.Model = strings.Join(strings.Fields(firstText(dir, "device/vendor")+" "+firstText(dir, "device/model")), " ")
+		info.Model = model(dir)
 		removable, _ := readInt(dir, "removable")
 		info.Removable = removable == 1
 		list = append(list, info)
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
 	return list, nil
+}
+
+// model is vendor and model as SCSI has them, or the model alone. The vendor of virtio is a PCI number and says nothing.
+func model(dir string) string {
+	vendor := firstText(dir, "device/vendor")
+	if strings.HasPrefix(vendor, "0x") {
+		vendor = ""
+	}
+	return strings.Join(strings.Fields(vendor+" "+firstText(dir, "device/model")), " ")
 }
 
 // serial looks where NVMe, virtio and SCSI (vital product data page 80h: four bytes of header) keep it.

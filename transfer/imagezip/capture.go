@@ -35,7 +35,7 @@ var ErrNoFilesystem = errors.New("no ext2, ext3 or ext4 filesystem found")
 // Options say how a source is captured.
 type Options struct {
 	Kind       Kind
-	Level      int    // zlib level, 0 to 9; ndz.DefaultLevel is usual
+	Level      int    // 1 to 9; 0: ndz.DefaultLevel; ndz.Stored
 	Workers    int    // goroutines that compress; 0: one per core
 	MinFree    uint64 // sectors; shorter free runs are saved; 0: all are left out; see DefaultMinFree
 	ZeroShort  bool   // free runs that are saved for being short are saved as zeros, so that nothing old leaks

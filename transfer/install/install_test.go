@@ -194,7 +194,7 @@ func installAll(t require.TestingT, in *Installer, image []byte) {
 func TestInstall(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		u := randomUnit(rapid.SampledFrom([]int{1, 100, 5000, 9000}).Draw(rt, "sectors"), rapid.Uint64().Draw(rt, "seed"))
-		image, m := u.image(rt, rapid.SampledFrom([]int{0, 4}).Draw(rt, "level"))
+		image, m := u.image(rt, rapid.SampledFrom([]int{ndz.Stored, 4}).Draw(rt, "level"))
 		fill := rapid.SampledFrom([]Fill{Skip, Zero, Pattern}).Draw(rt, "fill")
 		off := 512 * rapid.SampledFrom([]int{0, 0, 63, 1000}).Draw(rt, "offset sectors")
 		after := 512 * rapid.IntRange(0, 20).Draw(rt, "sectors after")
@@ -342,6 +342,22 @@ func TestCorruptChunkWritesNothing(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Bytes that are right and inflate to something else: a machine with bad memory must not write that.
+func TestWrongDataWritesNothing(t *testing.T) {
+	u := randomUnit(100, 1)
+	image, m := u.image(t, 4)
+	m.Chunks[0].DataSHA256[5] ^= 1
+	target := newMemory(len(u.data))
+	before := bytes.Clone(target.data)
+	in, err := New(Config{Target: target, Manifest: m})
+	require.NoError(t, err)
+	err = in.Install(context.Background(), 0, image)
+	var corrupt *ndz.CorruptError
+	require.ErrorAs(t, err, &corrupt)
+	require.ErrorContains(t, err, "inflates to data")
+	require.Equal(t, before, target.data)
 }
 
 // A chunk that is larger than memory allows is written in pieces.

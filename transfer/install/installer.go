@@ -5,31 +5,18 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"hash/maphash"
-	"io"
 	"sync"
 	"sync/atomic"
 
 	"loadnode/transfer/ndz"
 )
 
-const (
-	// wholeInflate is the most data of one chunk that is held in memory. A chunk that inflates to more is inflated
-	// twice: to check it, and to write it. Such chunks are mostly zeros, which is quick.
-	wholeInflate = 8 << 20
-	// pieceSize is how much of a larger chunk is held at once.
-	pieceSize = 512 << 10
-	// readBackSize is the granularity of read-back, in bytes: boundaries lie at its multiples on the disk.
-	readBackSize = 64 << 10
-)
-
 // Installer puts chunks on a target. Its methods may be called from several goroutines at once, except Finish.
 type Installer struct {
-	cfg    Config
-	seed   maphash.Seed
-	wholes *buffers
-	pieces *buffers
+	cfg  Config
+	seed maphash.Seed
+	inflater
 
 	mu     sync.Mutex
 	chunks map[int]*record
@@ -60,7 +47,7 @@ func New(cfg Config) (*Installer, error) {
 	if cfg.Fill < Skip || cfg.Fill > Pattern {
 		return nil, fmt.Errorf("install: unknown fill %d", cfg.Fill)
 	}
-	in := &Installer{cfg: cfg, seed: maphash.MakeSeed(), wholes: newBuffers(wholeInflate), pieces: newBuffers(pieceSize),
+	in := &Installer{cfg: cfg, seed: maphash.MakeSeed(), inflater: newInflater(),
 		chunks: make(map[int]*record)}
 	if m := cfg.Manifest; m != nil {
 		if err := m.Validate(); err != nil {
@@ -138,7 +125,7 @@ func (in *Installer) install(ctx context.Context, index int, chunk []byte) (*rec
 		return nil, err
 	}
 	rec := &record{described: h.Described, first: h.First, last: h.Last, tail: h.ShortTail()}
-	src, err := in.inflate(index, chunk, h, rec)
+	src, err := in.data(index, chunk, h, rec)
 	if err != nil {
 		return nil, err
 	}
@@ -173,65 +160,23 @@ func (in *Installer) check(index int, chunk []byte) (ndz.Header, error) {
 	return h, nil
 }
 
-// source is inflated and checked data, to be read once.
-type source interface {
-	io.Reader
-	Close()
-}
-
-// inflate returns the data of a chunk after all of it was inflated and checked once.
-func (in *Installer) inflate(index int, chunk []byte, h ndz.Header, rec *record) (source, error) {
-	var sum hash.Hash
-	if in.cfg.Manifest != nil {
-		sum = sha256.New()
+// data returns the inflated data, compared with the manifest.
+func (in *Installer) data(index int, chunk []byte, h ndz.Header, rec *record) (source, error) {
+	if in.cfg.Manifest == nil {
+		return in.inflate(index, chunk, h, nil)
 	}
-	s, err := ndz.NewStream(chunk, h)
+	sum := sha256.New()
+	src, err := in.inflate(index, chunk, h, sum)
 	if err != nil {
-		return nil, ndz.Corrupt(index, err)
+		return nil, err
 	}
-	defer s.Close()
-	size := h.DataSize()
-	whole := size <= wholeInflate
-	from := in.pieces
-	if whole {
-		from = in.wholes
+	rec.data = ndz.Digest(sum.Sum(nil))
+	if want := in.cfg.Manifest.Chunks[index].DataSHA256; rec.data != want {
+		src.Close()
+		return nil, ndz.Corrupt(index, fmt.Errorf("it inflates to data with SHA-256 %s, the manifest says %s (is the memory of this machine sound?)",
+			rec.data, want))
 	}
-	b := from.get()
-	var at int
-	for {
-		piece := b.data
-		if whole {
-			piece = b.data[at:]
-			if len(piece) == 0 { // the buffer is full: what is left to read is the end
-				piece = b.end[:]
-			}
-		}
-		n, err := s.Read(piece)
-		if sum != nil {
-			sum.Write(piece[:n])
-		}
-		at += n
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			b.Close()
-			return nil, ndz.Corrupt(index, err)
-		}
-	}
-	if sum != nil {
-		if rec.data = ndz.Digest(sum.Sum(nil)); rec.data != in.cfg.Manifest.Chunks[index].DataSHA256 {
-			b.Close()
-			return nil, ndz.Corrupt(index, fmt.Errorf("it inflates to data with SHA-256 %s, the manifest says %s (is the memory of this machine sound?)",
-				rec.data, in.cfg.Manifest.Chunks[index].DataSHA256))
-		}
-	}
-	if whole {
-		b.rest = b.data[:size]
-		return b, nil
-	}
-	b.Close()
-	return ndz.NewStream(chunk, h)
+	return src, nil
 }
 
 // Stats returns the counters. It is cheap and may be called at any time.

@@ -12,6 +12,9 @@ import (
 	"loadnode/transfer/ndz"
 )
 
+// readBackSize is the granularity of read-back, in bytes: boundaries lie at its multiples on the disk.
+const readBackSize = 64 << 10
+
 // uncacher is a target that can forget what the system holds of it in memory.
 type uncacher interface{ Uncache() error }
 

@@ -12,6 +12,7 @@ import (
 // Stream writes an image, chunk after chunk, to something that only goes forward: a pipe, a checksum. Free space
 // becomes zeros, or the pattern. The chunks must come in the order of the disk.
 type Stream struct {
+	inflater
 	w       io.Writer
 	fill    []byte
 	buf     []byte
@@ -24,7 +25,7 @@ type Stream struct {
 
 // NewStream returns a stream to w. With gaps false, free space is left out altogether.
 func NewStream(w io.Writer, fill uint32, gaps bool) *Stream {
-	s := &Stream{w: w, fill: make([]byte, 64<<10), buf: make([]byte, pieceSize), gaps: gaps}
+	s := &Stream{inflater: newInflater(), w: w, fill: make([]byte, 64<<10), buf: make([]byte, pieceSize), gaps: gaps}
 	pattern(s.fill, fill)
 	return s
 }
@@ -39,16 +40,13 @@ func (s *Stream) Install(ctx context.Context, index int, chunk []byte) error {
 	if err != nil {
 		return ndz.Corrupt(index, err)
 	}
-	if err := ndz.CheckData(chunk, h); err != nil {
-		return ndz.Corrupt(index, err)
-	}
 	if int64(h.First) < s.at || s.tail != 0 {
 		return fmt.Errorf("chunk %d describes sector %d, but the output is at sector %d already: this image needs an output that can be positioned",
 			index, h.First, s.at)
 	}
-	src, err := ndz.NewStream(chunk, h)
+	src, err := s.inflate(index, chunk, h, nil)
 	if err != nil {
-		return ndz.Corrupt(index, err)
+		return err
 	}
 	defer src.Close()
 	for i, r := range h.Regions {

@@ -173,8 +173,3 @@ func checkSHA1(b []byte) error {
 	}
 	return nil
 }
-
-// CheckData inflates a chunk without keeping the data.
-func CheckData(chunk []byte, h Header) error {
-	return inflateTo(io.Discard, chunk, h, make([]byte, 64<<10))
-}

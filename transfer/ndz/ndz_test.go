@@ -341,7 +341,7 @@ func (e extents) write(t require.TestingT, out io.Writer, level, workers int) Wr
 func TestWriterRoundTrip(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		e := drawExtents(rt)
-		level := rapid.SampledFrom([]int{0, 1, 4, 6}).Draw(rt, "level")
+		level := rapid.SampledFrom([]int{Stored, 0, 1, 6}).Draw(rt, "level")
 		var one, three bytes.Buffer
 		stats := e.write(rt, &one, level, 1)
 		e.write(rt, &three, level, 3)

@@ -19,13 +19,16 @@ const (
 	maxRegions = (HeaderSize - 36 - relocBytes) / regionBytes
 )
 
-// DefaultLevel is the usual compression level of images (§3).
-const DefaultLevel = 4
+// Compression levels beside the 1 to 9 of zlib.
+const (
+	DefaultLevel = 4  // usual for images (§3), and what 0 means
+	Stored       = -1 // no compression
+)
 
 // WriterConfig says how an image is written.
 type WriterConfig struct {
 	Output  io.Writer
-	Level   int // zlib level, 0 to 9; see DefaultLevel
+	Level   int // 1 to 9; 0: DefaultLevel; Stored
 	Workers int // goroutines that compress; 0: one per core
 }
 
@@ -61,8 +64,14 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 	if cfg.Output == nil {
 		return nil, errors.New("write image: no output")
 	}
-	if cfg.Level < 0 || cfg.Level > 9 {
-		return nil, fmt.Errorf("write image: compression level %d, must be 0 to 9", cfg.Level)
+	level := cfg.Level // as the compressor counts
+	switch {
+	case level == 0:
+		level = DefaultLevel
+	case level == Stored:
+		level = 0
+	case level < 0 || level > 9:
+		return nil, fmt.Errorf("write image: compression level %d, must be 1 to 9", level)
 	}
 	if cfg.Workers <= 0 {
 		cfg.Workers = runtime.GOMAXPROCS(0)
@@ -75,13 +84,13 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 		stop:  make(chan struct{}),
 	}
 	w.pool.New = func() any { return newPiece() }
-	comp, err := newCompressor(cfg.Level)
+	comp, err := newCompressor(level)
 	if err != nil {
 		return nil, fmt.Errorf("write image: %w", err)
 	}
-	w.packer = packer{w: cfg.Output, level: cfg.Level, comp: comp, split: newPiece()}
+	w.packer = packer{w: cfg.Output, level: level, comp: comp, split: newPiece()}
 	for range cfg.Workers {
-		comp, err := newCompressor(cfg.Level)
+		comp, err := newCompressor(level)
 		if err != nil {
 			return nil, fmt.Errorf("write image: %w", err)
 		}
