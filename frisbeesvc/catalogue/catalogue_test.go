@@ -457,7 +457,7 @@ func TestFlights(t *testing.T) {
 	require.ErrorIs(t, g.do(t.Context(), "k", work), ErrClosed)
 }
 
-func TestFileIsWatchedWhileItIsSent(t *testing.T) {
+func TestFileIsCheckedWhileItIsSent(t *testing.T) {
 	dir := t.TempDir()
 	p := put(t, dir, "a.ndz", makeImage(t, 1, 2))
 	c, rec := openDir(t, dir)
@@ -472,13 +472,19 @@ func TestFileIsWatchedWhileItIsSent(t *testing.T) {
 
 	flip(t, p, 1<<20+5000, true)
 	_, err = f.ReadAt(chunk, 1<<20)
-	require.ErrorIs(t, err, ErrChanged)
+	require.NoError(t, err)
+	require.Error(t, f.Check(1, chunk))
 
-	chunk[7] ^= 1
-	bad := f.Check(0, chunk)
+	require.NoError(t, os.Truncate(p, 1<<20))
+	n, err := f.ReadAt(chunk, 2<<20)
+	require.NoError(t, err)
+	require.Len(t, chunk, n)
+	bad := f.Check(2, chunk)
 	require.Error(t, bad)
+	_, err = f.ReadAt(chunk, 3<<20)
+	require.ErrorIs(t, err, io.EOF, "beyond the image there is nothing")
 	d := c.Spoiled(f, bad)
-	require.Equal(t, 0, d.Chunk)
+	require.Equal(t, 2, d.Chunk)
 	_, err = c.Get(t.Context(), "a.ndz")
 	require.ErrorAs(t, err, &d)
 	_, damaged := rec.counts()

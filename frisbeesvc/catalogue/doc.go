@@ -20,8 +20,8 @@
 // has to be read again; it never decides that a changed file is fine. A file
 // with another stamp is compared with its manifest chunk by chunk, and a file
 // that differs is damaged: it is neither served nor replaced, until somebody
-// restores it. What is read for sending goes through [File], which looks at
-// the stamp at every read and at the digest of each chunk once.
+// restores it. What is read for sending goes through [File], whose Check is to
+// be asked about every chunk that was read before any byte of it leaves.
 //
 // What does not live here: the bus and its facts (frisbeesvc), sessions
 // (frisbeesvc/session), the format of images (transfer/ndz).

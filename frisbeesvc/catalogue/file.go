@@ -68,16 +68,15 @@ func (c *Catalogue) open(ctx context.Context, name string) (*File, error) {
 // Size is the size of the image in bytes.
 func (f *File) Size() int64 { return f.Image.Head.Size }
 
-// ReadAt reads from the image. It fails with ErrChanged as soon as the file
-// was touched in any way since it was opened.
+// ReadAt reads from the image. It does not judge what it reads, that is the
+// business of Check: a file that was cut off meanwhile reads as zeros beyond
+// its end, so that Check names the first chunk that is gone, where an error
+// would only make a server try again.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	n, err := f.f.ReadAt(p, off)
-	fi, serr := f.f.Stat()
-	if serr != nil {
-		return 0, fmt.Errorf("image %s: %w", f.Image.Name, serr)
-	}
-	if stampOf(fi) != f.stamp {
-		return 0, fmt.Errorf("%w: image %s", ErrChanged, f.Image.Name)
+	if err == io.EOF && off >= 0 && off+int64(len(p)) <= f.Size() {
+		clear(p[n:])
+		return len(p), nil
 	}
 	return n, err
 }
@@ -138,7 +137,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	i := int(r.pos / ndz.ChunkSize)
 	if r.have != i {
 		r.have = -1
-		if n, err := r.f.f.ReadAt(r.chunk, int64(i)*ndz.ChunkSize); n < len(r.chunk) {
+		if n, err := r.f.ReadAt(r.chunk, int64(i)*ndz.ChunkSize); n < len(r.chunk) {
 			return 0, fmt.Errorf("read image %s: %w", r.f.Image.Name, err)
 		}
 		if err := r.f.Check(i, r.chunk); err != nil {

@@ -14,6 +14,7 @@ import (
 type Detail struct {
 	Entry
 	Info       *ndz.Info
+	Relocs     int      // relocation records of all chunks
 	Filesystem []string // best effort
 }
 
@@ -32,7 +33,19 @@ func (c *Catalogue) Inspect(ctx context.Context, name string) (*Detail, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
-	return &Detail{Entry: e, Info: info, Filesystem: recognise(head(f, info))}, nil
+	d := &Detail{Entry: e, Info: info, Filesystem: recognise(head(f, info))}
+	buf := make([]byte, ndz.HeaderSize)
+	for i := range info.Chunks {
+		if _, err := f.ReadAt(buf, int64(i)*ndz.ChunkSize); err != nil {
+			return nil, fmt.Errorf("inspect %s: %w", name, err)
+		}
+		h, err := ndz.ParseHeader(buf)
+		if err != nil {
+			return nil, fmt.Errorf("inspect %s: %w", name, err)
+		}
+		d.Relocs += len(h.Relocs)
+	}
+	return d, nil
 }
 
 // headSize is how much of the beginning of the unit is looked at: up to the

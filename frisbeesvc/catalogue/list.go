@@ -192,6 +192,15 @@ func (c *Catalogue) removeStale(partial string) error {
 	return explain(ignoreMissing(c.root.Remove(partial)))
 }
 
+// Has says whether the directory has a file of that name, whatever it is.
+func (c *Catalogue) Has(name string) bool {
+	if CheckName(name) != nil {
+		return false
+	}
+	fi, err := c.root.Lstat(name)
+	return err == nil && !fi.IsDir()
+}
+
 // Remove removes an image and its manifest. ErrServed while a session sends
 // it, ErrBusy while somebody uploads it, ErrNotFound.
 func (c *Catalogue) Remove(name string) error {
