@@ -72,7 +72,7 @@ type Agent struct {
 	op       *operation   // running, or the last one
 	past     []*operation // older ones, newest last
 	loads    int
-	leaving  *events.LeaveCommand
+	leaving  events.Verb // halt or reboot, once told
 	leaveErr string
 	ended    bool
 	entropy  sync.Mutex
@@ -118,12 +118,6 @@ func New(cfg Config) (*Agent, error) {
 // within 3 s, unless the cause of ctx is ErrAbrupt. It returns nil when ctx
 // ended it, and an error when commands cannot be served.
 func (a *Agent) Run(ctx context.Context) error {
-	hardware, err := a.cfg.Machine.Hardware(ctx)
-	if err != nil {
-		// A node that cannot list its disks is up all the same; the load says
-		// what is wrong with its disk.
-		a.log.Warn("the hardware cannot be listed", "err", err)
-	}
 	a.begin, a.finish = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer a.finish(nil)
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
@@ -142,11 +136,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	// The report goes out when commands can be obeyed: a handler answers it
 	// with one.
-	a.report(events.Up{
-		NodeRef: events.NodeRef{Node: a.cfg.Node, Boot: a.cfg.Boot},
-		Imaging: a.cfg.Machine.Imaging(), Address: a.cfg.Machine.Address(), Agent: a.cfg.Version,
-		Hardware: hardware,
-	}, "")
+	a.reportUp(ctx)
 	<-ctx.Done()
 
 	abrupt := errors.Is(context.Cause(ctx), ErrAbrupt)
@@ -169,6 +159,21 @@ func (a *Agent) Run(ctx context.Context) error {
 	stopSending()
 	sender.Wait()
 	return nil
+}
+
+// reportUp says that the node is up, and what it is.
+func (a *Agent) reportUp(ctx context.Context) {
+	hardware, err := a.cfg.Machine.Hardware(ctx)
+	if err != nil {
+		// A node that cannot list its disks is up all the same; the load says
+		// what is wrong with its disk.
+		a.log.Warn("the hardware cannot be listed", "err", err)
+	}
+	a.report(events.Up{
+		NodeRef: events.NodeRef{Node: a.cfg.Node, Boot: a.cfg.Boot},
+		Imaging: a.cfg.Machine.Imaging(), Address: a.cfg.Machine.Address(), Agent: a.cfg.Version,
+		Hardware: hardware,
+	}, "")
 }
 
 // report puts a report into the outbox. causation is the effect it follows

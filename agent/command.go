@@ -77,7 +77,7 @@ func (a *Agent) handleLoad(_ context.Context, r bus.Request) (any, error) {
 		a.repeat(op)
 		return a.replyFor(op), nil
 	}
-	if a.leaving != nil || a.ended {
+	if a.leaving != "" || a.ended {
 		return nil, &events.Error{Code: events.CodeBusy, Job: cmd.Job, Message: fmt.Sprintf("load on %s: the machine is leaving", a.cfg.Node)}
 	}
 	if n := a.out.len(); n >= outboxLimit {
@@ -199,8 +199,12 @@ func (a *Agent) handleLeave(_ context.Context, r bus.Request, how events.Verb) (
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.leaving != nil || a.ended {
+	switch {
+	case a.leaving == how:
 		return a.replyFor(a.op), nil
+	case a.leaving != "" || a.ended:
+		// Not the same thing: a machine that halts will not come back.
+		return nil, &events.Error{Code: events.CodeBusy, Retryable: true, Message: fmt.Sprintf("%s on %s: the machine is leaving already", how, a.cfg.Node)}
 	}
 	op := a.op
 	if op != nil && op.running() {
@@ -210,7 +214,7 @@ func (a *Agent) handleLeave(_ context.Context, r bus.Request, how events.Verb) (
 		}
 		op.cancel(errLeaving)
 	}
-	a.leaving = &cmd
+	a.leaving, a.leaveErr = how, ""
 	a.wg.Go(func() { a.leave(cmd, how, op) })
 	return a.replyFor(op), nil
 }
@@ -241,8 +245,9 @@ func (a *Agent) leave(cmd events.LeaveCommand, how events.Verb, op *operation) {
 	if err := a.cfg.Machine.Leave(a.begin, how); err != nil && a.begin.Err() == nil {
 		a.log.Error("the machine does not leave", "how", string(how), "err", err)
 		a.mu.Lock()
-		a.leaving, a.leaveErr = nil, fmt.Sprintf("%s: %v", how, err)
+		a.leaving, a.leaveErr = "", fmt.Sprintf("%s: %v", how, err)
 		a.mu.Unlock()
+		a.reportUp(a.begin) // it said that it was leaving, and did not
 	}
 }
 
@@ -270,7 +275,7 @@ func (a *Agent) replyFor(op *operation) events.CommandReply {
 		op.describe(&r)
 	}
 	r.Loads = a.loads
-	if a.leaving != nil {
+	if a.leaving != "" {
 		r.State = stateLeaving
 	}
 	if a.leaveErr != "" {

@@ -18,6 +18,9 @@ const (
 	defaultStall = 2 * time.Minute
 	// telemetryPause is the least time between two progress events of a phase.
 	telemetryPause = time.Second
+	// skewTolerated is how far the clock of the machine may be from that of
+	// the server before deadlines are corrected: dates in HTTP are in seconds.
+	skewTolerated = 3 * time.Second
 )
 
 // run carries an operation to its end and reports how it ended.
@@ -28,7 +31,6 @@ func (a *Agent) run(ctx context.Context, op *operation) {
 
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
-	a.wg.Go(func() { a.watchDeadline(watching, op) })
 	telemetry := make(chan struct{})
 	a.wg.Go(func() {
 		defer close(telemetry)
@@ -73,16 +75,34 @@ func (op *operation) end(outcome events.Data, f figures) {
 	}
 }
 
-// watchDeadline ends the load at the deadline of its command.
-func (a *Agent) watchDeadline(ctx context.Context, op *operation) {
+// watchDeadline ends the load at the deadline of its command. The deadline was
+// made by the clock of the server, and a machine in an imaging system may well
+// believe that it is 1970: skew is how much later it is at the server. Steps
+// before this one have their own bounds.
+func (a *Agent) watchDeadline(ctx context.Context, op *operation, skew time.Duration) {
 	if op.cmd.Deadline.IsZero() {
 		return
 	}
-	select {
-	case <-a.clock.After(op.cmd.Deadline.Sub(a.clock.Now())):
-		op.cancel(fmt.Errorf("%w: it was %s", errDeadline, op.cmd.Deadline.UTC().Format(time.RFC3339)))
-	case <-ctx.Done():
+	if skew.Abs() < skewTolerated {
+		skew = 0
+	} else {
+		a.log.Warn("the clock of this machine is wrong", "skew", skew.Round(time.Second).String())
 	}
+	left := op.cmd.Deadline.Sub(a.clock.Now().Add(skew))
+	passed := func() {
+		op.cancel(fmt.Errorf("%w: it was %s", errDeadline, op.cmd.Deadline.UTC().Format(time.RFC3339)))
+	}
+	if left <= 0 {
+		passed()
+		return
+	}
+	a.wg.Go(func() {
+		select {
+		case <-a.clock.After(left):
+			passed()
+		case <-ctx.Done():
+		}
+	})
 }
 
 // guarded is load with its panics as errors: a fault in one load must not end
@@ -109,15 +129,20 @@ func (a *Agent) load(ctx context.Context, op *operation) (events.LoadDone, error
 	defer watched.Close()
 
 	op.enter(stepManifest)
-	manifest, err := fetchManifest(ctx, a.cfg.HTTP, a.clock, cmd.Image, orDefault(cmd.Join, defaultJoin))
+	fetch := fetcher{web: a.cfg.HTTP, clock: a.clock}
+	manifest, err := fetch.manifest(ctx, cmd.Image, orDefault(cmd.Join, defaultJoin))
 	if err != nil {
 		return events.LoadDone{}, err
 	}
+	a.watchDeadline(ctx, op, fetch.skew)
 	if err := sameImage(manifest, cmd.Image); err != nil {
 		return events.LoadDone{}, err
 	}
 
 	op.enter(stepJoin)
+	if err := ctx.Err(); err != nil {
+		return events.LoadDone{}, err
+	}
 	conn, err := a.cfg.Machine.Join(cmd.Session)
 	if err != nil {
 		return events.LoadDone{}, err

@@ -332,6 +332,42 @@ func TestDeadlineEndsALoad(t *testing.T) {
 	require.Contains(t, f.Message, "deadline")
 }
 
+// TestClockOfTheMachineIsWrong: deadlines are in the time of the server.
+func TestClockOfTheMachineIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		clock time.Duration // of the machine, against the server's
+		left  time.Duration // until the deadline, at the server
+		class events.Class  // "" for success
+	}{
+		"ahead by a year":                         {8760 * time.Hour, time.Hour, ""},
+		"ahead by a year, the deadline passed":    {8760 * time.Hour, -time.Hour, events.ClassTimeout},
+		"in 1970":                                 {-56 * 8760 * time.Hour, time.Hour, ""},
+		"in 1970, the deadline passed":            {-56 * 8760 * time.Hour, -time.Hour, events.ClassTimeout},
+		"a little off, which is not worth a word": {time.Second, time.Hour, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, func(cfg *agent.Config, _ *fileMachine) { cfg.Clock = wrongClock(c.clock) })
+			b.images.StartData()
+			b.up()
+			cmd := b.command()
+			cmd.Deadline = time.Now().Add(c.left)
+			b.obeyed(events.VerbLoad, cmd)
+			if c.class == "" {
+				b.done()
+				return
+			}
+			require.Equal(t, c.class, b.failed().Class)
+			b.requireUntouched()
+		})
+	}
+}
+
+// wrongClock is a clock that is ahead.
+type wrongClock time.Duration
+
+func (w wrongClock) Now() time.Time                         { return time.Now().Add(time.Duration(w)) }
+func (w wrongClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
+
 func TestStopAndBusy(t *testing.T) {
 	b := newBench(t)
 	b.images.Pace(slow)
@@ -467,6 +503,11 @@ func TestHaltAndReboot(t *testing.T) {
 
 			require.Equal(t, "leaving", b.obeyed(verb, events.LeaveCommand{NodeRef: ref, Effect: "e1"}).State)
 			b.refused(events.CodeBusy, events.VerbLoad, b.command())
+			other := events.VerbReboot
+			if verb == other {
+				other = events.VerbHalt
+			}
+			b.refused(events.CodeBusy, other, events.LeaveCommand{NodeRef: ref, Effect: "e2"})
 			require.Empty(t, b.machine.left, "a repeated command leaves once")
 		})
 	}
@@ -500,8 +541,11 @@ func TestMachineThatDoesNotLeave(t *testing.T) {
 	leave := events.LeaveCommand{NodeRef: events.NodeRef{Job: jobID, Boot: bootID}}
 	b.obeyed(events.VerbHalt, leave)
 	<-b.machine.left
-	// It can be told again once it knows.
-	require.Eventually(t, func() bool { return b.obeyed(events.VerbProbe, nil).LastError != "" }, bustest.Patience, time.Millisecond)
+	// It takes back what it said, and can be told again.
+	gone := bustest.Await(t, b.handler, bus.StreamReports, events.ReportSubject(bustest.Testbed, nodeName, events.KindLeaving), nil)
+	bustest.Await(t, b.handler, bus.StreamReports, events.ReportSubject(bustest.Testbed, nodeName, events.KindUp),
+		func(m bus.Message) bool { return m.Seq > gone.Seq })
+	require.Contains(t, b.obeyed(events.VerbProbe, nil).LastError, "no such program")
 	b.obeyed(events.VerbHalt, leave)
 	<-b.machine.left
 }

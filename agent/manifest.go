@@ -47,13 +47,22 @@ type manifestPage struct {
 	From     int             `json:"from"`
 	Manifest ndz.Manifest    `json:"manifest"`
 	Chunks   []ndz.ChunkInfo `json:"chunks"`
+
+	date time.Time // of the server, when it sent the page; zero if it did not say
 }
 
-// fetchManifest gets the manifest of an image page by page and returns it only
-// if it hangs on the digest that came with the command. A service that does
-// not answer or says that it is not ready is asked again for as long as
-// patience lasts; every other answer is final.
-func fetchManifest(ctx context.Context, web *http.Client, clock Clock, image events.Image, patience time.Duration) (*ndz.Manifest, error) {
+// fetcher gets manifests.
+type fetcher struct {
+	web   *http.Client
+	clock Clock
+	skew  time.Duration // how much later it is at the server, by its last answer
+}
+
+// manifest gets the manifest of an image page by page and returns it only if
+// it hangs on the digest that came with the command. A service that does not
+// answer or says that it is not ready is asked again for as long as patience
+// lasts; every other answer is final.
+func (f *fetcher) manifest(ctx context.Context, image events.Image, patience time.Duration) (*ndz.Manifest, error) {
 	root, err := ndz.ParseDigest(image.Digest)
 	if err != nil {
 		return nil, finalf("digest of image %s: %w", image.Name, err)
@@ -67,11 +76,14 @@ func fetchManifest(ctx context.Context, web *http.Client, clock Clock, image eve
 	}
 	var head ndz.Manifest
 	chunks := make([]ndz.ChunkInfo, 0, image.Chunks)
-	giveUp := clock.Now().Add(patience)
+	giveUp := f.clock.Now().Add(patience)
 	for len(chunks) < image.Chunks {
-		page, err := fetchPatiently(ctx, web, clock, base, len(chunks), giveUp)
+		page, err := f.patiently(ctx, base, len(chunks), giveUp)
 		if err != nil {
 			return nil, fmt.Errorf("manifest of %s from %s: %w", image.Name, base.Redacted(), err)
+		}
+		if !page.date.IsZero() {
+			f.skew = page.date.Sub(f.clock.Now())
 		}
 		page.Manifest.Chunks = nil
 		switch {
@@ -95,16 +107,16 @@ func fetchManifest(ctx context.Context, web *http.Client, clock Clock, image eve
 	return m, nil
 }
 
-func fetchPatiently(ctx context.Context, web *http.Client, clock Clock, base *url.URL, from int, giveUp time.Time) (*manifestPage, error) {
+func (f *fetcher) patiently(ctx context.Context, base *url.URL, from int, giveUp time.Time) (*manifestPage, error) {
 	pause := manifestPause
 	for {
-		page, err := fetchPage(ctx, web, base, from)
+		page, err := f.page(ctx, base, from)
 		var me *manifestError
-		if err == nil || ctx.Err() != nil || errors.As(err, &me) && me.final || !clock.Now().Add(pause).Before(giveUp) {
+		if err == nil || ctx.Err() != nil || errors.As(err, &me) && me.final || !f.clock.Now().Add(pause).Before(giveUp) {
 			return page, err
 		}
 		select {
-		case <-clock.After(pause):
+		case <-f.clock.After(pause):
 		case <-ctx.Done():
 			return nil, err
 		}
@@ -112,14 +124,14 @@ func fetchPatiently(ctx context.Context, web *http.Client, clock Clock, base *ur
 	}
 }
 
-func fetchPage(ctx context.Context, web *http.Client, base *url.URL, from int) (*manifestPage, error) {
+func (f *fetcher) page(ctx context.Context, base *url.URL, from int) (*manifestPage, error) {
 	u := *base
 	u.RawQuery = url.Values{"from": {strconv.Itoa(from)}, "n": {strconv.Itoa(pageSize)}}.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, finalf("%w", err)
 	}
-	resp, err := web.Do(req)
+	resp, err := f.web.Do(req)
 	if err != nil {
 		return nil, &manifestError{err: err}
 	}
@@ -141,6 +153,9 @@ func fetchPage(ctx context.Context, web *http.Client, base *url.URL, from int) (
 	var page manifestPage
 	if err := json.Unmarshal(raw, &page); err != nil {
 		return nil, finalf("page from chunk %d: %w", from, err)
+	}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		page.date = date
 	}
 	return &page, nil
 }

@@ -69,7 +69,7 @@ func TestFetchManifest(t *testing.T) {
 			}
 			web := &http.Client{}
 			defer web.CloseIdleConnections()
-			m, err := fetchManifest(t.Context(), web, SystemClock{}, described, time.Second)
+			m, err := (&fetcher{web: web, clock: SystemClock{}}).manifest(t.Context(), described, time.Second)
 			if c.want == "" {
 				require.NoError(t, err)
 				require.Equal(t, image.Manifest.Root(), m.Root())
@@ -126,7 +126,8 @@ func FuzzManifestPage(f *testing.F) {
 	f.Add([]byte(`{"chunks":null}`))
 	want := events.Image{Digest: image.Root().String(), Chunks: len(image.Chunks), ManifestURL: "http://x/"}
 	f.Fuzz(func(t *testing.T, page []byte) {
-		m, err := fetchManifest(context.Background(), &http.Client{Transport: answering(page)}, SystemClock{}, want, 0)
+		f := fetcher{web: &http.Client{Transport: answering(page)}, clock: SystemClock{}}
+		m, err := f.manifest(context.Background(), want, 0)
 		if err == nil && m.Root() != image.Root() {
 			t.Fatalf("took a manifest with root %s", m.Root())
 		}

@@ -126,7 +126,7 @@ func (b *bench) awaitGone(node string) {
 // netboot starts the imaging system and waits for the agent of that boot.
 func (b *bench) netboot(node, effect string) (boot string) {
 	b.t.Helper()
-	state := b.power(node, events.PowerReset, effect, true)
+	state := b.power(node, events.PowerCycle, effect, true)
 	require.Equal(b.t, "on", state.Power)
 	b.awaitUp(node, state.Boot)
 	return state.Boot

@@ -123,8 +123,17 @@ func (b *boot) kill() {
 	b.cancel(agent.ErrAbrupt)
 }
 
-// shutDown asks the system to end by itself.
-func (b *boot) shutDown() { b.cancel(errShutDown) }
+// shutDown asks the system to end by itself; false means that there is none
+// that would take a while for it.
+func (b *boot) shutDown() bool {
+	b.mu.Lock()
+	agent := b.conn != nil
+	b.mu.Unlock()
+	if agent {
+		b.cancel(errShutDown)
+	}
+	return agent
+}
 
 // connect gets a credential and a connection for a node, trying until ctx
 // ends.

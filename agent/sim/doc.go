@@ -10,9 +10,10 @@
 //
 //	on      starts a machine that is off; nothing if it is on
 //	off     cuts the power: no goodbye, what was not synced may be half there
-//	soft    asks the system to shut down: the agent ends its load, reports, off
-//	reset   cuts and starts, also a machine that is off
-//	cycle   the same as reset
+//	soft    asks the system to shut down: an agent ends its load and reports
+//	        first, so that the answer still says on; without one it is off at once
+//	reset   cuts and starts; nothing if it is off
+//	cycle   off, then on; starts a machine that is off
 //	status  only answers
 //
 // A start with Netboot leads into the imaging system: its agent comes up after
@@ -25,7 +26,7 @@
 // # Faults
 //
 //	noboot             the machine starts and nothing ever comes up
-//	die                the power fails once, amid the first load; it stays off until on or reset
+//	die                the power fails once, amid the first load; it stays off until on or cycle
 //	slowdisk[=BYTES]   the disk takes BYTES a second (default 2 MiB)
 //	loss=PERCENT       of the datagrams that arrive are lost
 //	reorder            datagrams arrive out of order

@@ -82,10 +82,13 @@ func (n *node) power(r events.PowerRequest, verb string) (events.PowerState, err
 	case events.PowerOff:
 		n.switchOff()
 	case events.PowerSoft:
-		if n.on {
-			n.run.shutDown()
+		if n.on && !n.run.shutDown() {
+			n.switchOff()
 		}
 	case events.PowerReset, events.PowerCycle:
+		if verb == events.PowerReset && !n.on {
+			break // as real ones do: there is nothing to reset
+		}
 		n.switchOff()
 		if err := n.start(r.Netboot); err != nil {
 			return n.state(), err

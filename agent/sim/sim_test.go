@@ -86,16 +86,20 @@ func TestPower(t *testing.T) {
 	cycled := cycles(3, b.power(n, events.PowerCycle, "e4", false))
 	require.NotEqual(t, reset.Boot, cycled.Boot)
 
-	b.power(n, events.PowerOff, "e5", false)
-	cycles(4, b.power(n, events.PowerReset, "e6", true)) // starts a machine that is off
+	require.Equal(t, "off", cycles(3, b.power(n, events.PowerSoft, "e5", false)).Power, "no agent, so it is off at once")
+	require.Equal(t, "off", cycles(3, b.power(n, events.PowerReset, "e6", true)).Power, "a machine that is off cannot be reset")
+	require.Equal(t, "off", cycles(3, b.power(n, events.PowerSoft, "e7", false)).Power)
 
-	b.power(n, events.PowerSoft, "e7", false)
+	again := cycles(4, b.power(n, events.PowerCycle, "e8", true))
+	b.awaitUp(n, again.Boot)
+	b.power(n, events.PowerSoft, "e9", false)
 	cycles(4, b.awaitPower(n, "off"))
-	b.power(n, events.PowerSoft, "e8", false) // nothing to shut down
+	require.Equal(t, "off", cycles(4, b.power(n, events.PowerOff, "e10", false)).Power)
 
 	// Without an effect id each request counts.
-	cycles(5, b.power(n, events.PowerReset, "", false))
+	cycles(5, b.power(n, events.PowerCycle, "", false))
 	cycles(6, b.power(n, events.PowerReset, "", false))
+	cycles(7, b.power(n, events.PowerReset, "", false))
 
 	ctx := t.Context()
 	err := b.handler.Request(ctx, events.PowerSubject(bustest.Testbed, n, "explode"), events.PowerRequest{Node: n}, nil)
