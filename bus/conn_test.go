@@ -57,8 +57,22 @@ func TestConnectWait(t *testing.T) {
 	c.Close()
 	require.False(t, take(t, states))
 	require.Empty(t, states)
-	_, err := c.Publish(within(t), events.ReportSubject(tb, "n", events.KindUp), report(t, "n"))
+
+	// After Close everything ends at once: there is nothing to wait for.
+	ctx := within(t)
+	_, err := c.Publish(ctx, events.ReportSubject(tb, "n", events.KindUp), report(t, "n"))
 	require.ErrorIs(t, err, bus.ErrUnreachable)
+	_, err = c.Append(ctx, events.JobFacts(tb, "j"), 0, nodeFact(t, "j", "n", "/a", 1), nodeFact(t, "j", "m", "/a", 1))
+	require.ErrorIs(t, err, bus.ErrUnreachable)
+	require.ErrorIs(t, c.Consume(ctx, bus.ConsumeConfig{Stream: bus.StreamRequests, Durable: "d"}, func(context.Context, bus.Message) error { return nil }), bus.ErrUnreachable)
+	require.ErrorIs(t, c.Watch(ctx, bus.WatchConfig{Stream: bus.StreamFacts}, nil), bus.ErrUnreachable)
+	require.ErrorIs(t, c.Request(ctx, "x", nil, nil), bus.ErrUnreachable)
+	require.ErrorContains(t, c.AwaitStreams(ctx), "closed")
+	require.ErrorContains(t, c.Emit(ctx, "x", report(t, "n")), "closed")
+	_, err = c.Serve(ctx, bus.ServiceConfig{Name: "x"})
+	require.ErrorIs(t, err, bus.ErrUnreachable)
+	require.NoError(t, ctx.Err())
+	c.Close()
 }
 
 // TestPublishRestart has reports retained while the server is away.

@@ -53,8 +53,8 @@ type ConsumeConfig struct {
 //
 // The consumer is created or updated. Lost connections, restarted servers and
 // streams that do not exist yet are waited for. It returns nil when ctx ended
-// and an error for what waiting cannot help: ErrDenied, or a configuration
-// that the server refuses.
+// and an error for what waiting cannot help: ErrDenied, a closed connection, or
+// a configuration that the server refuses.
 func (c *Conn) Consume(ctx context.Context, cfg ConsumeConfig, handle func(context.Context, Message) error) error {
 	if cfg.Stream == "" || cfg.Durable == "" || handle == nil {
 		return errors.New("consume: stream, durable name and handler are required")
@@ -78,7 +78,7 @@ func (c *Conn) Consume(ctx context.Context, cfg ConsumeConfig, handle func(conte
 		}
 		var api *jetstream.APIError
 		switch {
-		case errors.Is(err, ErrDenied),
+		case errors.Is(err, ErrDenied), errors.Is(err, nats.ErrConnectionClosed),
 			errors.As(err, &api) && api.Code == 400 && api.ErrorCode != jetstream.JSErrCodeStreamNotFound:
 			return fmt.Errorf("consume %s as %s: %w", cfg.Stream, cfg.Durable, err)
 		}

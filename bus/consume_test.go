@@ -455,6 +455,7 @@ func TestConsumeConsumerDeleted(t *testing.T) {
 		_, err := c.Publish(ctx, r.Subject, r.Event)
 		require.NoError(t, err)
 		require.Equal(t, id, take(t, seen))
+		emptied(t, c, bus.StreamRequests) // acknowledged
 		require.NoError(t, c.JetStream().DeleteConsumer(ctx, bus.StreamRequests, "d"))
 	}
 }

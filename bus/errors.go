@@ -106,7 +106,8 @@ func IsTransient(err error) bool {
 		return remote.Retryable || remote.Code == events.CodeUnavailable || remote.Code == events.CodeBusy
 	case errors.As(err, &api):
 		return api.Code >= 500
-	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject):
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject),
+		errors.Is(err, nats.ErrConnectionClosed): // by Close: a lost one is not closed
 		return false
 	}
 	return true

@@ -106,7 +106,7 @@ func (p *puller) next(ctx context.Context, patience time.Duration) (*nats.Msg, e
 		case <-alive.C:
 			return nil, fmt.Errorf("%w: the consumer is silent", ErrUnreachable)
 		case <-p.ended:
-			return nil, fmt.Errorf("%w: %w", ErrUnreachable, nats.ErrConnectionClosed)
+			return nil, fmt.Errorf("%w: the subscription has ended", ErrUnreachable)
 		}
 		// The server speaks on the subject that was asked from; what is stored
 		// keeps its own.

@@ -46,9 +46,12 @@ type Service struct {
 	cancel context.CancelFunc
 	micro  micro.Service
 	subs   []*subscription
-	work   sync.WaitGroup
 	once   sync.Once
 	ended  chan struct{}
+
+	mu      sync.Mutex
+	stopped bool           // nothing is added to work any more
+	work    sync.WaitGroup // the requests being handled
 }
 
 // Serve answers requests until Stop is called or ctx ends. It returns when
@@ -73,7 +76,8 @@ func (c *Conn) Serve(ctx context.Context, cfg ServiceConfig) (*Service, error) {
 }
 
 // Stop ends the service: no new requests are taken, the running ones see
-// their context end and are answered, then it returns.
+// their context end and are answered, then it returns. What arrives in the
+// same moment is answered with CodeUnavailable.
 func (s *Service) Stop() {
 	s.cancel()
 	s.stop()
@@ -88,10 +92,26 @@ func (s *Service) stop() {
 		for _, sub := range s.subs {
 			sub.stop()
 		}
+		s.mu.Lock()
+		s.stopped = true
+		s.mu.Unlock()
 		s.work.Wait()
 	})
 	<-s.ended
 }
+
+// begin reports whether a request may still be handled; then end is owed.
+func (s *Service) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return false
+	}
+	s.work.Add(1)
+	return true
+}
+
+func (s *Service) end() { s.work.Done() }
 
 func (cfg ServiceConfig) queue() string {
 	switch {
@@ -107,8 +127,8 @@ func (s *Service) startPlain(ctx context.Context, c *Conn, cfg ServiceConfig) er
 	for _, e := range cfg.Endpoints {
 		slots := e.slots()
 		sub, err := c.subscribe(ctx, e.Subject, cfg.queue(), func(m *nats.Msg) {
-			s.dispatch(ctx, slots, func() {
-				e.answer(ctx, c, Request{Subject: m.Subject, Data: m.Data},
+			s.dispatch(ctx, slots, func(stopped bool) {
+				e.answer(ctx, c, stopped, Request{Subject: m.Subject, Data: m.Data},
 					func(data []byte) error { return m.Respond(data) },
 					func(code, text string, data []byte) error {
 						return m.RespondMsg(&nats.Msg{Data: data, Header: nats.Header{
@@ -135,8 +155,8 @@ func (s *Service) startMicro(ctx context.Context, c *Conn, cfg ServiceConfig) er
 		slots := e.slots()
 		gctx, done := c.guard(ctx, onSubject(e.Subject))
 		err := svc.AddEndpoint(e.Name, micro.HandlerFunc(func(r micro.Request) {
-			s.dispatch(ctx, slots, func() {
-				e.answer(ctx, c, Request{Subject: r.Subject(), Data: r.Data()},
+			s.dispatch(ctx, slots, func(stopped bool) {
+				e.answer(ctx, c, stopped, Request{Subject: r.Subject(), Data: r.Data()},
 					func(data []byte) error { return r.Respond(data) },
 					func(code, text string, data []byte) error { return r.Error(code, text, data) })
 			})
@@ -177,23 +197,34 @@ func (e Endpoint) slots() chan struct{} {
 }
 
 // dispatch runs f beside the subscription, which would otherwise handle one
-// request after the other. It blocks while all workers are busy.
-func (s *Service) dispatch(ctx context.Context, slots chan struct{}, f func()) {
+// request after the other. It blocks while all workers are busy. f is told
+// when the service has stopped meanwhile.
+func (s *Service) dispatch(ctx context.Context, slots chan struct{}, f func(stopped bool)) {
+	held := true
 	select {
 	case slots <- struct{}{}:
-	case <-ctx.Done():
-		// Stopping: answer what has been taken, without waiting for room.
-		s.work.Go(f)
+	case <-ctx.Done(): // stopping: what has been taken is not left waiting
+		held = false
+	}
+	if !s.begin() {
+		f(true)
 		return
 	}
-	s.work.Go(func() {
-		defer func() { <-slots }()
-		f()
-	})
+	go func() {
+		defer s.end()
+		f(false)
+		if held {
+			<-slots
+		}
+	}()
 }
 
-func (e Endpoint) answer(ctx context.Context, c *Conn, r Request, ok func([]byte) error, bad func(code, text string, data []byte) error) {
-	v, err := e.Handle(ctx, r)
+func (e Endpoint) answer(ctx context.Context, c *Conn, stopped bool, r Request, ok func([]byte) error, bad func(code, text string, data []byte) error) {
+	var v any
+	var err error = &events.Error{Code: events.CodeUnavailable, Message: "the service is stopping", Retryable: true}
+	if !stopped {
+		v, err = e.Handle(ctx, r)
+	}
 	var data []byte
 	if err == nil {
 		if v == nil {

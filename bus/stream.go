@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"loadnode/events"
@@ -172,7 +173,7 @@ func (c *Conn) AwaitStreams(ctx context.Context) error {
 			if err == nil {
 				break
 			}
-			if errors.Is(err, ErrDenied) {
+			if errors.Is(err, ErrDenied) || errors.Is(err, nats.ErrConnectionClosed) {
 				return fmt.Errorf("await stream %s: %w", name, err)
 			}
 			if !delay.wait(ctx) {

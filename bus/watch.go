@@ -55,7 +55,7 @@ func (c *Conn) Watch(ctx context.Context, cfg WatchConfig, fn func(Message) erro
 		}
 		var api *jetstream.APIError
 		switch {
-		case errors.Is(err, ErrDenied),
+		case errors.Is(err, ErrDenied), errors.Is(err, nats.ErrConnectionClosed),
 			errors.As(err, &api) && api.Code == 400:
 			return fmt.Errorf("watch %s: %w", cfg.Stream, err)
 		}
