@@ -31,6 +31,7 @@ const (
 	KeyGrid       = "serve.grid"
 	KeyNATS       = "serve.nats"
 	KeyNATSListen = "serve.nats_listen"
+	KeyReplicas   = "serve.replicas"
 	KeyServeHTTP  = "serve.http"
 	KeyHTTPBase   = "serve.http_base"
 	KeyInterface  = "serve.interface"
@@ -39,6 +40,12 @@ const (
 	KeyRate       = "serve.rate"
 	KeyIdle       = "serve.idle"
 	KeyWindow     = "serve.window"
+	KeyCheckIn    = "serve.checkin"
+	KeyJoin       = "serve.join"
+	KeyStall      = "serve.stall"
+	KeyLeave      = "serve.leave"
+	KeyBoots      = "serve.boot_attempts"
+	KeyLoads      = "serve.load_attempts"
 	KeyLog        = "serve.log"
 )
 
@@ -58,6 +65,7 @@ func Settings() []Setting {
 		{KeyGrid, "20x20", "size of the generated grid, COLSxROWS"},
 		{KeyNATS, "", "URLs of an external bus; empty: the embedded one"},
 		{KeyNATSListen, "127.0.0.1:4222", "where the embedded bus listens"},
+		{KeyReplicas, "1", "copies of each stream on an external cluster, 1 to 5"},
 		{KeyServeHTTP, "127.0.0.1:5012", "where HTTP listens"},
 		{KeyHTTPBase, "", "URL by which nodes reach HTTP; empty: derived from the listening address"},
 		{KeyInterface, "127.0.0.1", "IPv4 address of the interface that sends image data"},
@@ -66,6 +74,12 @@ func Settings() []Setting {
 		{KeyRate, "", "rate of a session in bit/s on the wire, with K, M or G; empty: the image service's default"},
 		{KeyIdle, "", "how long a session without clients and leases stays; empty: the image service's default"},
 		{KeyWindow, "", "nodes that boot at once; empty: the handler's default"},
+		{KeyCheckIn, "", "how long a node may take from reboot to agent; empty: 3m30s, short with --sim"},
+		{KeyJoin, "", "how long it may take from there to the beginning of the load; empty: 1m30s, short with --sim"},
+		{KeyStall, "", "how long a joined node waits for data; empty: 30s, short with --sim"},
+		{KeyLeave, "", "how long a shutdown or reboot may take; empty: 1m30s, short with --sim"},
+		{KeyBoots, "", "reboots of a node in a job at most; empty: 2"},
+		{KeyLoads, "", "load attempts of a node in a job at most; empty: 3"},
 		{KeyLog, "info", "debug, info, warn or error"},
 	}
 }

@@ -43,7 +43,7 @@ func TestFilesystem(t *testing.T) {
 	ext4 := []byte{0x53, 0xef} // at 1080, from the format's definition
 
 	path := filepath.Join(dir, "made")
-	how, err := Filesystem(t.Context(), path, 7, file)
+	how, err := Filesystem(t.Context(), path, Options{Seed: 7, Files: []string{file}})
 	require.NoError(t, err)
 	t.Log("made by", how)
 	b := read(t, path)
@@ -52,7 +52,9 @@ func TestFilesystem(t *testing.T) {
 	sound(t, path)
 
 	path = filepath.Join(dir, "embedded")
-	require.NoError(t, embedded(path, 7))
+	how, err = Filesystem(t.Context(), path, Options{Seed: 7, Embedded: true})
+	require.NoError(t, err)
+	require.Equal(t, "embedded", how)
 	b = read(t, path)
 	require.Len(t, b, 80<<20)
 	require.Equal(t, ext4, b[1080:1082])

@@ -26,18 +26,25 @@ const (
 	minimumSize  = 96 << 20 // of a filesystem made by mke2fs
 )
 
+// Options say what filesystem is made.
+type Options struct {
+	Seed     uint64   // of the random data
+	Files    []string // of this machine, copied into it by mke2fs
+	Embedded bool     // take the embedded one even where mke2fs is installed
+}
+
 // Filesystem writes an ext4 filesystem of at least 64 MiB with real files to
 // path. Where mke2fs is installed it is made on the spot, from the files named
-// and some random data; elsewhere from an embedded one. The same seed makes
-// the same random data. How says which way was taken.
-func Filesystem(ctx context.Context, path string, seed uint64, files ...string) (how string, err error) {
-	if tool := mke2fs(); tool != "" {
-		if err := made(ctx, tool, path, seed, files); err != nil {
+// and some random data; elsewhere from an embedded one. How says which way was
+// taken: mke2fs or embedded.
+func Filesystem(ctx context.Context, path string, o Options) (how string, err error) {
+	if tool := mke2fs(); tool != "" && !o.Embedded {
+		if err := made(ctx, tool, path, o.Seed, o.Files); err != nil {
 			return "", fmt.Errorf("make a filesystem: %w", err)
 		}
 		return "mke2fs", nil
 	}
-	if err := embedded(path, seed); err != nil {
+	if err := embedded(path, o.Seed); err != nil {
 		return "", fmt.Errorf("unpack the embedded filesystem: %w", err)
 	}
 	return "embedded", nil

@@ -28,6 +28,7 @@ type Job struct {
 	State    string // requested accepted rejected cancelling finished
 	Image    events.Image
 	Nodes    []*Node // in the order of the plan
+	Request  *events.LoadRequest
 	Accepted *events.JobAccepted
 	Served   *events.ImageServed
 	Rejected *events.Error
@@ -64,7 +65,7 @@ func (j *Job) Apply(d events.Data) {
 	}
 	switch f := d.(type) {
 	case events.JobRequested:
-		j.State = "requested"
+		j.State, j.Request = "requested", &f.Request
 	case events.JobAccepted:
 		j.State, j.Image, j.Accepted = "accepted", f.Image, &f
 		for _, p := range f.Nodes {

@@ -40,11 +40,12 @@ func Line(at time.Time, a events.Address, d events.Data, err error) string {
 	if detail != "" {
 		text += "  " + detail
 	}
-	return oneLine(text)
+	return Clean(text)
 }
 
-// oneLine keeps what came from outside from moving the cursor.
-func oneLine(s string) string {
+// Clean makes one line of what came from outside, and keeps it from moving the
+// cursor: control characters are dropped.
+func Clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n', r == '\t', r == '\r':
@@ -74,7 +75,7 @@ func Detail(d events.Data) string {
 		}
 		return s
 	case events.JobRejected:
-		return words(string(f.Error.Code)+":", f.Error.Message, f.Error.Hint)
+		return words(string(f.Error.Code)+":", f.Error.Message, aside(f.Error.Hint))
 	case events.JobCancelled:
 		return words(f.Reason, by(f.Requester))
 	case events.JobFinished:
@@ -137,6 +138,13 @@ func words(w ...string) string {
 		}
 	}
 	return strings.Join(out, " ")
+}
+
+func aside(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "(" + s + ")"
 }
 
 func by(who string) string {

@@ -110,7 +110,7 @@ func nodeLine(n *Node, name, width int) string {
 	if n.Attempt > 1 && !n.Ended() {
 		s += fmt.Sprintf(" (attempt %d)", n.Attempt)
 	}
-	return strings.TrimRight(oneLine(s), " ")
+	return strings.TrimRight(Clean(s), " ")
 }
 
 func barWidth(width int) int { return min(max(width-50, 0), 30) }
@@ -132,7 +132,7 @@ func summary(j *Job, since time.Duration) string {
 			parts = append(parts, fmt.Sprintf("%d %s", c[s], s))
 		}
 	}
-	return oneLine(strings.Join(parts, " · "))
+	return Clean(strings.Join(parts, " · "))
 }
 
 func (l *Live) paint(state, s string) string {

@@ -16,7 +16,7 @@ func Table(w io.Writer, header []string, rows [][]string) error {
 		r := make([]string, len(header))
 		for i := range r {
 			if i < len(row) {
-				r[i] = oneLine(row[i])
+				r[i] = Clean(row[i])
 			}
 			if r[i] == "" {
 				r[i] = "-"
@@ -45,12 +45,12 @@ func Summary(w io.Writer, j *Job) error {
 	var b strings.Builder
 	switch {
 	case j.Rejected != nil:
-		fmt.Fprintf(&b, "job %s refused: %s\n", j.ID, oneLine(j.Rejected.Message))
+		fmt.Fprintf(&b, "job %s refused: %s\n", j.ID, Clean(j.Rejected.Message))
 		if j.Rejected.Hint != "" {
-			fmt.Fprintf(&b, "  %s\n", oneLine(j.Rejected.Hint))
+			fmt.Fprintf(&b, "  %s\n", Clean(j.Rejected.Hint))
 		}
 	case j.Result != nil && j.Accepted != nil && j.Accepted.DryRun:
-		fmt.Fprintf(&b, "job %s planned: %s on %s\n", j.ID, oneLine(j.Accepted.Image.Name), count(len(j.Accepted.Nodes), "node"))
+		fmt.Fprintf(&b, "job %s planned: %s on %s\n", j.ID, Clean(j.Accepted.Image.Name), count(len(j.Accepted.Nodes), "node"))
 		var rows [][]string
 		for _, n := range j.Accepted.Nodes {
 			rows = append(rows, []string{n.Name, n.Disk, n.Agent, n.Power})
@@ -75,7 +75,7 @@ func Summary(w io.Writer, j *Job) error {
 		fmt.Fprintf(&b, "job %s %s\n", j.ID, j.State)
 	}
 	if j.Accepted != nil && len(j.Accepted.Missing) > 0 {
-		fmt.Fprintf(&b, "not in the inventory: %s\n", oneLine(strings.Join(j.Accepted.Missing, " ")))
+		fmt.Fprintf(&b, "not in the inventory: %s\n", Clean(strings.Join(j.Accepted.Missing, " ")))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

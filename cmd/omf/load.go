@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"loadnode/bus"
+	"loadnode/cmd/omf/internal/display"
+	"loadnode/events"
+	"loadnode/handler/nodeset"
+)
+
+type loadFlags struct {
+	timeout, ttl    time.Duration
+	then, disk      string
+	require, verify string
+	requireVerified bool
+	dryRun, detach  bool
+	wait            bool
+}
+
+func (a *app) loadCommand() *cobra.Command {
+	var f loadFlags
+	c := &cobra.Command{
+		Use:   "load NODES… IMAGE",
+		Short: "Load an image on nodes",
+		Long: `Load boots each node into its imaging system, loads the image on it, and shuts
+it down (or what --then says). Nodes do not wait for each other.
+
+NODES is a node set: [1,1], [1..4,2], n1-1,n1-2, all, system:topo:circle, and so
+on; @FILE and - (standard input) hold a set or one name per line. All words but
+the last are the node set.
+
+The command ends with the job. Interrupted on a terminal it asks whether to
+detach or to cancel; elsewhere it detaches, and the job goes on.`,
+		Example: `  omf load '[1..4,1..2]' ubuntu.ndz
+  omf load all ubuntu.ndz --require 95% --then reboot
+  omf load @nodes.txt ubuntu.ndz --detach`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usagef("omf load wants NODES and IMAGE, got %d words", len(args))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return a.load(c.Context(), args, f) },
+	}
+	fl := c.Flags()
+	fl.DurationVar(&f.timeout, "timeout", 0, "deadline of the whole job; 0: derived from the image and the rate")
+	fl.StringVar(&f.then, "then", string(events.ThenShutdown), "what becomes of a loaded node: shutdown, reboot or stay")
+	fl.StringVar(&f.disk, "disk", "", "disk to write, by path, serial or WWN; empty: the inventory's")
+	fl.StringVar(&f.require, "require", "", "quorum that makes the job a success, such as 95% or 7; empty: every node")
+	fl.StringVar(&f.verify, "verify", "", "readback: read each disk again and compare")
+	fl.BoolVar(&f.requireVerified, "require-verified", false, "fail nodes whose agent cannot prove what it wrote")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "stop after the plan")
+	fl.BoolVar(&f.detach, "detach", false, "print the job id as soon as the job is accepted, and end")
+	fl.BoolVar(&f.wait, "wait", false, "wait for nodes that another job holds instead of being refused")
+	fl.DurationVar(&f.ttl, "ttl", 0, "the request expires when no handler takes it in this time; 0: 2m")
+	return c
+}
+
+func (a *app) load(ctx context.Context, args []string, f loadFlags) error {
+	req, err := a.loadRequest(args, f)
+	if err != nil {
+		return err
+	}
+	id, err := newID(a.now())
+	if err != nil {
+		return err
+	}
+	return a.client(ctx, func(conn *bus.Conn) error {
+		var state events.HandlerState
+		if err := a.askHandler(ctx, conn, events.HandlerStatus, events.Empty{}, &state); err != nil {
+			return err
+		}
+		return a.submit(ctx, conn, id, req, f.detach)
+	})
+}
+
+// loadRequest checks what can be checked here. What the nodes and the image
+// are is for the handler to say.
+func (a *app) loadRequest(args []string, f loadFlags) (events.LoadRequest, error) {
+	var none events.LoadRequest
+	last := args[len(args)-1]
+	if digits(last) && strings.HasSuffix(args[len(args)-2], ".ndz") {
+		return none, usagef("omf load: the last word is the image, not the timeout; write --timeout %ss", last)
+	}
+	expr, err := nodeset.Expand(strings.Join(args[:len(args)-1], " "), a.nodeFile)
+	if err != nil {
+		return none, usagef("nodes: %w", err)
+	}
+	switch events.Then(f.then) {
+	case events.ThenShutdown, events.ThenReboot, events.ThenStay:
+	default:
+		return none, usagef("--then %q: want shutdown, reboot or stay", f.then)
+	}
+	if f.verify != "" && f.verify != events.VerifyReadback {
+		return none, usagef("--verify %q: want readback", f.verify)
+	}
+	if f.timeout < 0 || f.ttl < 0 {
+		return none, usagef("--timeout and --ttl cannot be negative")
+	}
+	if err := checkQuorum(f.require); err != nil {
+		return none, err
+	}
+	timeout := f.timeout
+	if a.legacyTimeout > 0 && timeout == 0 {
+		timeout = a.legacyTimeout
+	}
+	return events.LoadRequest{
+		Nodes: expr, Image: last, Disk: f.disk, Then: events.Then(f.then), Timeout: events.Duration(timeout),
+		Require: f.require, Verify: f.verify, RequireVerified: f.requireVerified, DryRun: f.dryRun,
+		Wait: f.wait, TTL: events.Duration(f.ttl), Requester: who(),
+	}, nil
+}
+
+func digits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// checkQuorum accepts "", "95%" and "7".
+func checkQuorum(s string) error {
+	if s == "" {
+		return nil
+	}
+	n, percent := strings.CutSuffix(s, "%")
+	if !digits(n) || len(n) > 6 || percent && (len(n) > 3 || len(n) == 3 && n > "100") || strings.Trim(n, "0") == "" {
+		return usagef("--require %q: want a share such as 95%% (at most 100%%) or a number of nodes", s)
+	}
+	return nil
+}
+
+// newID makes the id of a job.
+func newID(now time.Time) (string, error) { return events.NewULID(now, rand.Reader) }
+
+// job is a job of which nothing is known yet, and its following on the
+// testbed and in the form of the settings.
+func (a *app) job(conn *bus.Conn, id string) (*display.Job, *follow) {
+	j := display.NewJob(id)
+	f := &follow{app: a, conn: conn, testbed: a.testbed(), job: j, screen: a.screen()}
+	if a.output == "jsonl" {
+		f.emit = a.emitJSON
+	}
+	return j, f
+}
+
+// request publishes the request of the job and follows it. Nothing is missed:
+// the watch begins with the first fact that is stored for the job.
+func (f *follow) request(ctx context.Context, req events.LoadRequest) error {
+	ttl := time.Duration(req.TTL)
+	if ttl == 0 {
+		ttl = time.Duration(events.DefaultTTL)
+	}
+	f.patience = ttl + 15*time.Second
+	ev, err := events.New(events.Meta{
+		ID: f.job.ID, Source: events.Source(f.testbed, "cli", req.Requester), Subject: events.SubjectAttr(f.job.ID, ""), Time: f.app.now(),
+	}, req)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", req.Image, err)
+	}
+	return f.run(ctx, func(ctx context.Context) error {
+		if _, err := f.conn.Publish(ctx, events.RequestSubject(f.testbed, events.VerbLoad), ev); err != nil {
+			if ctx.Err() != nil {
+				return f.detach() // it may have been stored
+			}
+			return fmt.Errorf("send the request of job %s: %w", f.job.ID, err)
+		}
+		return nil
+	})
+}
+
+// submit loads and shows how it went.
+func (a *app) submit(ctx context.Context, conn *bus.Conn, id string, req events.LoadRequest, detach bool) error {
+	j, follow := a.job(conn, id)
+	if detach {
+		follow.screen.none = true
+		follow.until = func(j *display.Job) bool { return j.Accepted != nil }
+	}
+	err := follow.request(ctx, req)
+	switch {
+	case errors.Is(err, errDetached):
+		return a.detached(j, exitInterrupted)
+	case err != nil:
+		return err
+	case detach && j.Rejected == nil:
+		if a.output == "text" {
+			_, err := fmt.Fprintln(a.stdout, id)
+			return err
+		}
+		return a.detached(j, exitOK)
+	}
+	code := exitOf(j)
+	if follow.cancel {
+		code = exitInterrupted
+	}
+	return a.finish(j, code)
+}
+
+// detached prints the object of a job that goes on without us.
+func (a *app) detached(j *display.Job, code int) error {
+	if a.output == "json" {
+		o := outcomeOf(j, code)
+		o.Outcome = "detached"
+		if err := a.printJSON(o); err != nil {
+			return err
+		}
+	}
+	return quietly(code)
+}

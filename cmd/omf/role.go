@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Roles of a server.
+const (
+	roleNATS    = "nats"    // the embedded bus
+	roleHandler = "handler" // jobs, leases, power
+	roleFrisbee = "frisbee" // images and their sessions
+	roleSim     = "sim"     // simulated nodes
+)
+
+func allRoles() []string { return []string{roleNATS, roleHandler, roleFrisbee, roleSim} }
+
+// parseRoles reads the list of roles. Empty, it means every role that makes
+// sense: nats unless an external bus is given, handler, frisbee, and sim where
+// a simulated grid is asked for.
+func parseRoles(text string, external, sim bool) ([]string, error) {
+	var roles []string
+	for _, r := range list(text) {
+		if !slices.Contains(allRoles(), r) {
+			return nil, fmt.Errorf("role %q: want some of %s", r, strings.Join(allRoles(), ", "))
+		}
+		if !slices.Contains(roles, r) {
+			roles = append(roles, r)
+		}
+	}
+	if len(roles) == 0 {
+		if !external {
+			roles = append(roles, roleNATS)
+		}
+		roles = append(roles, roleHandler, roleFrisbee)
+		if sim {
+			roles = append(roles, roleSim)
+		}
+	}
+	has := func(r string) bool { return slices.Contains(roles, r) }
+	switch {
+	case external && has(roleNATS):
+		return nil, fmt.Errorf("role %s is the embedded bus: leave it out with an external one, or leave --nats out", roleNATS)
+	case sim && !has(roleSim):
+		return nil, fmt.Errorf("--sim without role %s: add it to --roles", roleSim)
+	case !sim && has(roleSim):
+		return nil, fmt.Errorf("role %s needs --sim COLSxROWS", roleSim)
+	}
+	return roles, nil
+}

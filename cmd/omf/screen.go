@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"loadnode/bus"
+	"loadnode/cmd/omf/internal/display"
+	"loadnode/events"
+)
+
+// terminal reports whether v is a terminal.
+func terminal(v any) bool {
+	f, ok := v.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// screen shows the progress of one job: live on a terminal, in plain lines
+// elsewhere, or not at all.
+type screen struct {
+	out   io.Writer
+	live  *display.Live // nil: lines
+	none  bool
+	began time.Time
+	now   func() time.Time
+}
+
+// screen chooses how progress is shown on standard error. Where standard
+// output carries facts to the same terminal, they are the progress.
+func (a *app) screen() *screen {
+	s := &screen{out: a.stderr, began: a.now(), now: a.now}
+	mixed := a.output == "jsonl" && terminal(a.stdout)
+	switch {
+	case a.quiet, a.output == "jsonl" && !terminal(a.stderr), mixed:
+		s.none = true
+	case terminal(a.stderr) && a.getenv("TERM") != "dumb":
+		s.live = display.NewLive(a.stderr, a.getenv("NO_COLOR") == "")
+	}
+	return s
+}
+
+func (s *screen) size() (width, height int) {
+	if f, ok := s.out.(*os.File); ok {
+		if ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && ws.Col > 0 && ws.Row > 0 {
+			return int(ws.Col), int(ws.Row)
+		}
+	}
+	return 80, 24
+}
+
+// fact shows one fact of the job.
+func (s *screen) fact(m bus.Message, d events.Data, err error) error {
+	if s.none || s.live != nil {
+		return nil
+	}
+	a := m.Address
+	a.Job = ""
+	_, werr := fmt.Fprintln(s.out, display.Line(when(m), a, d, err))
+	return werr
+}
+
+// draw refreshes the live view.
+func (s *screen) draw(j *display.Job) error {
+	if s.none || s.live == nil {
+		return nil
+	}
+	w, h := s.size()
+	return s.live.Draw(j, s.now().Sub(s.began), w, h)
+}
+
+// clear makes room for a line of text.
+func (s *screen) clear() error {
+	if s.none || s.live == nil {
+		return nil
+	}
+	return s.live.Clear()
+}
+
+// when is the time of a fact: its own, else that of its storage.
+func when(m bus.Message) time.Time {
+	if m.Err == nil && !m.Event.Time().IsZero() {
+		return m.Event.Time()
+	}
+	return m.Time
+}
+
+// dataOf decodes the data of a message.
+func dataOf(m bus.Message) (events.Data, error) {
+	if m.Err != nil {
+		return nil, m.Err
+	}
+	return events.Decode(m.Event)
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"loadnode/cmd/omf/internal/config"
+	"loadnode/cmd/omf/internal/display"
+	"loadnode/events"
+)
+
+const (
+	// uploadTries is how often an upload is taken up again without a byte of
+	// progress in between.
+	uploadTries = 5
+	// maxAnswer bounds what is read of an answer, in bytes.
+	maxAnswer = 1 << 20
+)
+
+func (a *app) uploadCommand() *cobra.Command {
+	var name string
+	c := &cobra.Command{
+		Use: "upload FILE", Short: "Send an image to the server", Args: words(1, "one file"),
+		Long: `Upload sends an image over HTTP (--http) and has the server check it. A broken
+connection is taken up where it broke off, also by the same command again.`,
+		RunE: func(c *cobra.Command, args []string) error { return a.upload(c.Context(), args[0], name) },
+	}
+	c.Flags().StringVar(&name, "name", "", "name of the image; empty: that of the file")
+	a.setting(c.Flags(), "http", "", config.KeyHTTP, "URL")
+	return c
+}
+
+// upload is one file on its way to the server.
+type upload struct {
+	url    string
+	file   *os.File
+	size   int64
+	digest string // the Repr-Digest of the file
+	owner  string
+	client *http.Client
+}
+
+func (a *app) upload(ctx context.Context, file, name string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return usagef("%w", err)
+	}
+	if !st.Mode().IsRegular() || st.Size() == 0 {
+		return usagef("%s: want a file with something in it", file)
+	}
+	if name == "" {
+		name = filepath.Base(file)
+	}
+	base, err := url.Parse(a.get(config.KeyHTTP))
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
+		return usagef("--http %q: want a URL such as http://server:5012", a.get(config.KeyHTTP))
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
+	u := &upload{
+		url: base.JoinPath("v1", "images", name).String(), file: f, size: st.Size(), owner: who(),
+		digest: "sha-256=:" + base64.StdEncoding.EncodeToString(sum.Sum(nil)) + ":",
+		client: &http.Client{Transport: &http.Transport{}},
+	}
+	defer u.client.CloseIdleConnections()
+	img, err := u.run(ctx)
+	if err != nil {
+		return err
+	}
+	return a.printAdded(img)
+}
+
+// run sends the file, and again from where it broke off.
+func (u *upload) run(ctx context.Context) (events.Image, error) {
+	at, err := u.begun(ctx)
+	if err != nil {
+		return events.Image{}, err
+	}
+	for tries := 0; ; {
+		img, next, err := u.send(ctx, at)
+		if err == nil {
+			return img, nil
+		}
+		var answer *events.Error
+		refused := errors.As(err, &answer) && !answer.Retryable && answer.Code != events.CodeUnavailable && next < 0
+		if tries++; refused || tries == uploadTries || ctx.Err() != nil {
+			return events.Image{}, err
+		}
+		if next < 0 {
+			select {
+			case <-time.After(time.Duration(tries) * 300 * time.Millisecond):
+			case <-ctx.Done():
+				return events.Image{}, ctx.Err()
+			}
+			if next, err = u.begun(ctx); err != nil {
+				continue
+			}
+		}
+		if next > at {
+			tries = 0
+		}
+		at = next
+	}
+}
+
+// begun tells where an upload that was begun before goes on.
+func (u *upload) begun(ctx context.Context) (int64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, u.url, nil)
+	if err != nil {
+		return 0, usagef("%w", err)
+	}
+	resp, err := u.client.Do(req)
+	if err != nil {
+		return 0, unreachable(err)
+	}
+	resp.Body.Close()
+	if resp.Header.Get("Upload-Complete") != "?0" {
+		return 0, nil
+	}
+	return u.offset(resp), nil
+}
+
+// offset is what the server says that it has; 0 where that makes no sense.
+func (u *upload) offset(resp *http.Response) int64 {
+	n, err := strconv.ParseInt(resp.Header.Get("Upload-Offset"), 10, 64)
+	if err != nil || n < 0 || n > u.size {
+		return 0
+	}
+	return n
+}
+
+// send sends the file from at on. Where the server wants to go on elsewhere,
+// next says where; else it is -1.
+func (u *upload) send(ctx context.Context, at int64) (img events.Image, next int64, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.url, io.NewSectionReader(u.file, at, u.size-at))
+	if err != nil {
+		return img, -1, usagef("%w", err)
+	}
+	req.ContentLength = u.size - at
+	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set("Repr-Digest", u.digest)
+	req.Header.Set("X-Owner", u.owner)
+	switch {
+	case at == u.size:
+		req.Body, req.ContentLength = http.NoBody, 0
+		req.Header.Set("Content-Range", fmt.Sprintf("bytes */%d", u.size))
+	case at > 0:
+		req.Header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", at, u.size-1, u.size))
+	}
+	resp, err := u.client.Do(req)
+	if err != nil {
+		return img, -1, unreachable(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return img, -1, unreachable(err)
+	}
+	switch {
+	case resp.StatusCode == http.StatusCreated:
+		if err := json.Unmarshal(body, &img); err != nil {
+			return img, -1, fmt.Errorf("answer of %s: %w", u.url, err)
+		}
+		return img, -1, nil
+	case resp.Header.Get("Upload-Offset") != "":
+		return img, u.offset(resp), fmt.Errorf("upload to %s: the server goes on at another place", u.url)
+	}
+	var answer struct{ Error *events.Error }
+	if json.Unmarshal(body, &answer) == nil && answer.Error != nil {
+		return img, -1, fmt.Errorf("upload %s: %w", display.Clean(u.file.Name()), answer.Error)
+	}
+	return img, -1, fmt.Errorf("upload to %s: the server answers %s", u.url, strings.TrimSpace(resp.Status))
+}
+
+// unreachable says that the server's HTTP does not answer.
+func unreachable(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &exit{code: exitUnreachable, err: err, hint: "is this the server's HTTP address? name it with --http URL"}
+}
