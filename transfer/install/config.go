@@ -27,7 +27,7 @@ type Config struct {
 	Fill     Fill
 	Pattern  uint32 // for Fill Pattern, little-endian
 	FillRest bool   // fill also what lies behind the described unit, to the end of the target or to Limit
-	ReadBack bool   // Finish reads everything again and compares
+	ReadBack bool   // Finish reads everything again and compares; takes 8 bytes of memory for each 64 KiB of data
 	NoExtend bool   // an output file ends with its last data, even if the image describes free space behind it
 }
 

@@ -23,150 +23,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memory is a target in memory, of a fixed size like a device, that can be made to fail.
-type memory struct {
-	mu     sync.Mutex
-	data   []byte
-	fixed  bool
-	syncs  int
-	failAt int64 // writes that touch this byte fail, -1: none
-	fail   error
-}
-
-func newMemory(size int) *memory {
-	m := &memory{data: make([]byte, size), fixed: true, failAt: -1}
-	for i := range m.data {
-		m.data[i] = byte(i*31 + i>>9)
-	}
-	return m
-}
-
-func (m *memory) ReadAt(p []byte, off int64) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return bytes.NewReader(m.data).ReadAt(p, off)
-}
-
-func (m *memory) WriteAt(p []byte, off int64) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.failAt >= off && m.failAt < off+int64(len(p)) {
-		return copy(m.data[off:], p[:m.failAt-off]), m.fail
-	}
-	if !m.fixed && off+int64(len(p)) > int64(len(m.data)) {
-		m.data = append(m.data, make([]byte, off+int64(len(p))-int64(len(m.data)))...)
-	}
-	if off+int64(len(p)) > int64(len(m.data)) {
-		return 0, syscall.ENOSPC
-	}
-	return copy(m.data[off:], p), nil
-}
-
-func (m *memory) Size() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return int64(len(m.data))
-}
-func (m *memory) Fixed() bool { return m.fixed }
-func (m *memory) Extend(size int64) error {
-	if size <= int64(len(m.data)) {
-		return nil
-	}
-	if m.fixed {
-		return disk.ErrTooSmall
-	}
-	m.data = append(m.data, make([]byte, size-int64(len(m.data)))...)
-	return nil
-}
-func (m *memory) Zero(off, n int64) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.failAt >= off && m.failAt < off+n {
-		return m.fail
-	}
-	if end := min(off+n, int64(len(m.data))); off < end {
-		clear(m.data[off:end])
-	}
-	return nil
-}
-func (m *memory) Sync() error  { m.syncs++; return nil }
-func (m *memory) Close() error { return nil }
-
-// unit is what an image describes: sectors and whether they are in use.
-type unit struct {
-	data  []byte
-	inUse []bool
-}
-
-func (u unit) image(t require.TestingT, level int) ([]byte, *ndz.Manifest) {
-	var image bytes.Buffer
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &image, Level: level})
-	require.NoError(t, err)
-	for i := 0; i < len(u.inUse); i++ {
-		if j := i; u.inUse[i] {
-			for i < len(u.inUse) && u.inUse[i] {
-				i++
-			}
-			require.NoError(t, w.Append(uint64(j), u.data[j*512:i*512]))
-		}
-	}
-	require.NoError(t, w.Finish(uint64(len(u.inUse)), 0))
-	m, err := ndz.BuildManifest(context.Background(), bytes.NewReader(image.Bytes()), int64(image.Len()))
-	require.NoError(t, err)
-	return image.Bytes(), m
-}
-
-// over is what a disk holds after the unit was installed at off.
-func (u unit) over(before []byte, off int, free func(b []byte)) []byte {
-	want := bytes.Clone(before)
-	for i, used := range u.inUse {
-		if sector := want[off+i*512 : off+i*512+512]; used {
-			copy(sector, u.data[i*512:])
-		} else {
-			free(sector)
-		}
-	}
-	return want
-}
-
-func keep([]byte)   {}
-func zero(b []byte) { clear(b) }
-func cafe(b []byte) { pattern(b, 0xcafe1234) }
-func someFill(f Fill) func([]byte) {
-	return map[Fill]func([]byte){Skip: keep, Zero: zero, Pattern: cafe}[f]
-}
-
-// randomUnit is incompressible enough to make several chunks.
-func randomUnit(sectors int, seed uint64) unit {
-	u := unit{data: make([]byte, sectors*512), inUse: make([]bool, sectors)}
-	r := rand.New(rand.NewPCG(seed, 7))
-	for i := range u.data {
-		u.data[i] = byte(r.Uint32())
-	}
-	for i := 0; i < sectors; {
-		n := 1 + r.IntN(400)
-		used := r.IntN(3) > 0
-		for ; n > 0 && i < sectors; n, i = n-1, i+1 {
-			u.inUse[i] = used
-		}
-	}
-	u.inUse[sectors/2] = true
-	return u
-}
-
-// textImage compresses about as well as an operating system.
-func textImage(t testing.TB, size int) ([]byte, *ndz.Manifest) {
-	r := rand.New(rand.NewPCG(1, 2))
-	u := unit{data: make([]byte, 0, size), inUse: make([]bool, size/512)}
-	for len(u.data) < size {
-		u.data = fmt.Appendf(u.data, "%d the quick brown fox %x jumps over %d lazy dogs\n", len(u.data), r.Uint64(), r.Uint32())
-	}
-	for i := range u.inUse {
-		u.inUse[i] = true
-	}
-	return u.image(t, 4)
-}
-
 // installAll hands over all chunks from several goroutines, in a shuffled order.
 func installAll(t require.TestingT, in *Installer, image []byte) {
 	order := rand.New(rand.NewPCG(3, 4)).Perm(len(image) / ndz.ChunkSize)
@@ -193,7 +49,7 @@ func installAll(t require.TestingT, in *Installer, image []byte) {
 
 func TestInstall(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		u := randomUnit(rapid.SampledFrom([]int{1, 100, 5000, 9000}).Draw(rt, "sectors"), rapid.Uint64().Draw(rt, "seed"))
+		u := randomUnit(rapid.SampledFrom([]int{1, 100, 700, 5000}).Draw(rt, "sectors"), rapid.Uint64().Draw(rt, "seed"))
 		image, m := u.image(rt, rapid.SampledFrom([]int{ndz.Stored, 4}).Draw(rt, "level"))
 		fill := rapid.SampledFrom([]Fill{Skip, Zero, Pattern}).Draw(rt, "fill")
 		off := 512 * rapid.SampledFrom([]int{0, 0, 63, 1000}).Draw(rt, "offset sectors")
@@ -272,6 +128,51 @@ func TestInstallVectors(t *testing.T) {
 			require.Equal(t, v.size, res.BytesDescribed)
 			require.Equal(t, v.sum, ndz.Digest(sha256.Sum256(b.Bytes())).String())
 		})
+	}
+}
+
+// asV1 rewrites a V3 chunk as V1: no description of free space around the regions (§2).
+func asV1(chunk []byte) []byte {
+	c := bytes.Clone(chunk)
+	c[0] = 0x69
+	n := int(c[20]) * 8
+	copy(c[24:], chunk[36:36+n])
+	clear(c[24+n : 36+n])
+	return c
+}
+
+// V1 chunks describe what is free between their regions, not what lies between chunks or at the end.
+func TestV1LeavesWhatItDoesNotDescribe(t *testing.T) {
+	u := unit{data: bytes.Repeat([]byte{0x11}, 1000*512), inUse: make([]bool, 1000)}
+	images := [][]byte{}
+	for _, used := range [][]int{{10, 20}, {100, 110}} {
+		one := unit{data: u.data, inUse: make([]bool, 1000)}
+		for _, i := range used {
+			one.inUse[i], u.inUse[i] = true, true
+		}
+		image, _ := one.image(t, 4)
+		require.Len(t, image, ndz.ChunkSize)
+		images = append(images, asV1(image))
+	}
+	target := newMemory(1000 * 512)
+	before := bytes.Clone(target.data)
+	in, err := New(Config{Target: target, Fill: Zero, ReadBack: true})
+	require.NoError(t, err)
+	require.NoError(t, in.Install(context.Background(), 1, images[1]))
+	require.NoError(t, in.Install(context.Background(), 0, images[0]))
+	res, err := in.Finish(context.Background())
+	require.NoError(t, err)
+	require.True(t, res.Undescribed)
+	require.EqualValues(t, 111*512, res.BytesDescribed)
+	for i := range 1000 {
+		got, want := target.data[i*512:(i+1)*512], before[i*512:(i+1)*512]
+		switch {
+		case u.inUse[i]:
+			want = u.data[:512]
+		case i > 10 && i < 20 || i > 100 && i < 110:
+			want = make([]byte, 512)
+		}
+		require.Equal(t, want, got, "sector %d", i)
 	}
 }
 

@@ -9,25 +9,43 @@ import (
 
 // compressor makes pieces of a zlib stream that can be put one behind the other.
 type compressor struct {
-	w   *flate.Writer
-	out bytes.Buffer
+	w     *flate.Writer
+	out   bytes.Buffer
+	zeros []byte // a whole piece of zeros, compressed: raw images of disks are full of them
 }
 
 func newCompressor(level int) (*compressor, error) {
 	c := &compressor{}
 	w, err := flate.NewWriter(&c.out, level)
+	if err != nil {
+		return nil, err
+	}
 	c.w = w
-	return c, err
+	c.zeros = bytes.Clone(c.deflate(make([]byte, pieceBytes)))
+	return c, nil
+}
+
+// deflate compresses data. The result is valid until the next call.
+func (c *compressor) deflate(data []byte) []byte {
+	c.out.Reset()
+	c.w.Reset(&c.out)
+	c.w.Write(data) // into memory: there is no error
+	c.w.Flush()
+	return c.out.Bytes()
+}
+
+func allZero(p []byte) bool {
+	return p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1])
 }
 
 // compress fills out and adler of a piece from its data. Nothing in out refers to data of other pieces, and it ends on
 // a byte boundary.
 func (p *piece) compress(c *compressor) {
-	c.out.Reset()
-	c.w.Reset(&c.out)
-	c.w.Write(p.data) // into memory: there is no error
-	c.w.Flush()
-	p.out = append(p.out[:0], c.out.Bytes()...)
+	if len(p.data) == pieceBytes && allZero(p.data) {
+		p.out = append(p.out[:0], c.zeros...)
+	} else {
+		p.out = append(p.out[:0], c.deflate(p.data)...)
+	}
 	p.adler = adler32.Checksum(p.data)
 }
 

@@ -308,8 +308,8 @@ func drawExtents(t *rapid.T) extents {
 	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 	var e extents
 	at := uint64(rapid.IntRange(0, 3).Draw(t, "lead"))
-	for range rapid.IntRange(1, 12).Draw(t, "extents") {
-		sectors := rapid.SampledFrom([]int{1, 2, 7, 64, 600, 2000}).Draw(t, "sectors")
+	for range rapid.IntRange(1, 8).Draw(t, "extents") {
+		sectors := rapid.SampledFrom([]int{1, 2, 7, 64, 600, 1500}).Draw(t, "sectors")
 		b := make([]byte, sectors*SectorSize)
 		switch rapid.IntRange(0, 2).Draw(t, "kind") {
 		case 1:
