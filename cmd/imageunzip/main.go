@@ -39,6 +39,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	p := program{settings: s, stdout: stdout, stderr: stderr}
 	if err := p.expand(ctx, stdin); err != nil {
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			err = context.Cause(ctx) // which signal it was
+		}
 		fmt.Fprintf(stderr, "imageunzip: %v\n", err)
 		return 1
 	}

@@ -38,6 +38,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	p := program{settings: s, ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr}
 	if err := p.capture(); err != nil {
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			err = context.Cause(ctx) // which signal it was
+		}
 		fmt.Fprintf(stderr, "imagezip: %v\n", err)
 		return 1
 	}

@@ -79,6 +79,33 @@ type iotestErr struct{}
 
 func (iotestErr) Read([]byte) (int, error) { return 0, errors.New("cable pulled") }
 
+// Captured again, a filesystem of the original tool's image gives the same regions as the original tool found.
+func TestSameRegionsAsOriginal(t *testing.T) {
+	dir, err := os.Getwd()
+	require.NoError(t, err)
+	for _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil; _, err = os.Stat(filepath.Join(dir, "go.mod")) {
+		require.NotEqual(t, "/", dir, "no go.mod above the test")
+		dir = filepath.Dir(dir)
+	}
+	original, err := os.ReadFile(filepath.Join(dir, "..", "shared", "vectors", "ndz", "v3-ext4.ndz"))
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("the folder shared/vectors lies beside the module, and is not here")
+	}
+	require.NoError(t, err)
+	unit := expand(t, original)
+	var image bytes.Buffer
+	stats, err := Capture(context.Background(), memory(unit), &image, Options{MinFree: DefaultMinFree})
+	require.NoError(t, err)
+	require.Equal(t, "ext4", stats.Kind)
+	want, err := ndz.ParseHeader(original)
+	require.NoError(t, err)
+	got, err := ndz.ParseHeader(image.Bytes())
+	require.NoError(t, err)
+	require.Equal(t, want.Regions, got.Regions)
+	require.Equal(t, want.Last, got.Last)
+	require.True(t, bytes.Equal(unit, expand(t, image.Bytes())))
+}
+
 // badSectors is a source some sectors of which cannot be read.
 type badSectors struct {
 	memory
