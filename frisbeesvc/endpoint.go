@@ -1,0 +1,101 @@
+package frisbeesvc
+
+import (
+	"context"
+
+	"loadnode/bus"
+	"loadnode/events"
+	"loadnode/frisbeesvc/catalogue"
+)
+
+// endpoints are svc.<tb>.frisbee.*.
+func (t *term) endpoints() []bus.Endpoint {
+	return []bus.Endpoint{
+		endpoint(t, events.FrisbeeServe, 8, t.serve),
+		endpoint(t, events.FrisbeeRelease, 4, func(_ context.Context, req events.LeaseRelease) (events.Empty, error) {
+			return events.Empty{}, t.release(req)
+		}),
+		endpoint(t, events.FrisbeeStatus, 4, func(context.Context, events.Empty) (events.FrisbeeState, error) {
+			return t.s.State(), nil
+		}),
+		endpoint(t, events.FrisbeeCheck, 8, t.get),
+		endpoint(t, events.FrisbeeAdd, 4, t.get), // a file without a manifest is taken in at once
+		endpoint(t, events.FrisbeeVerify, 2, t.verify),
+		endpoint(t, events.FrisbeeImages, 4, func(ctx context.Context, _ events.Empty) (events.ImageList, error) {
+			return t.s.list(ctx)
+		}),
+		endpoint(t, events.FrisbeeInspect, 4, t.inspect),
+		endpoint(t, events.FrisbeeRemove, 2, func(_ context.Context, q events.ImageQuery) (events.Empty, error) {
+			return events.Empty{}, t.remove(q.Image)
+		}),
+	}
+}
+
+// endpoint makes an endpoint of a typed function.
+func endpoint[Q, A any](t *term, verb string, workers int, fn func(context.Context, Q) (A, error)) bus.Endpoint {
+	return bus.Endpoint{
+		Name: verb, Subject: events.FrisbeeSubject(t.s.cfg.Testbed, verb), Workers: workers,
+		Handle: func(ctx context.Context, r bus.Request) (any, error) {
+			var q Q
+			if err := r.Decode(&q); err != nil {
+				return nil, err
+			}
+			a, err := fn(ctx, q)
+			if err != nil {
+				return nil, refuse(err)
+			}
+			return a, nil
+		},
+	}
+}
+
+// get checks an image, and takes it into the catalogue if it is new.
+func (t *term) get(ctx context.Context, q events.ImageQuery) (events.Image, error) {
+	im, err := t.s.cat.Get(ctx, q.Image)
+	return t.told(q.Image, im, err)
+}
+
+// verify reads the whole image.
+func (t *term) verify(ctx context.Context, q events.ImageQuery) (events.Image, error) {
+	im, err := t.s.cat.Verify(ctx, q.Image)
+	return t.told(q.Image, im, err)
+}
+
+// told has the facts stored before the answer is given, if the bus takes
+// them; if not, narrate does it later.
+func (t *term) told(name string, im catalogue.Image, err error) (events.Image, error) {
+	if t.s.facts.has(name) {
+		img := t.image(name)
+		img.op.Lock()
+		if terr := t.tell(img); terr != nil {
+			t.s.log.Warn("fact of an image not stored yet", "image", name, "err", terr)
+		}
+		img.op.Unlock()
+	}
+	if err != nil {
+		return events.Image{}, err
+	}
+	return t.s.image(im), nil
+}
+
+func (s *Service) list(ctx context.Context) (events.ImageList, error) {
+	entries, err := s.cat.List(ctx)
+	if err != nil {
+		return events.ImageList{}, err
+	}
+	out := events.ImageList{Images: make([]events.ImageEntry, len(entries))}
+	for i, e := range entries {
+		out.Images[i] = s.entry(e)
+	}
+	return out, nil
+}
+
+func (t *term) inspect(ctx context.Context, q events.ImageQuery) (events.ImageDetail, error) {
+	d, err := t.s.cat.Inspect(ctx, q.Image)
+	if err != nil {
+		return events.ImageDetail{}, err
+	}
+	out := events.ImageDetail{ImageEntry: t.s.entry(d.Entry), Version: d.Info.Version, Regions: d.Info.Regions, Relocs: d.Relocs, UUID: d.Info.UUID,
+		Ratio: float64(d.Info.DataBytes) / float64(d.Info.Size), Filesystem: d.Filesystem}
+	return out, nil
+}
