@@ -3,6 +3,8 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,9 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-
-	"net/http"
-	"net/netip"
 
 	"loadnode/agent"
 	"loadnode/agent/internal/lab"

@@ -26,7 +26,7 @@ const (
 // the program itself, and looks at what it took.
 func TestProgramIsSmall(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds a program and loads 200 MiB")
+		t.Skip("builds a program and loads 120 MiB")
 	}
 	program := filepath.Join(t.TempDir(), "omf-agent")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "loadnode/cmd/omf-agent")
@@ -38,7 +38,7 @@ func TestProgramIsSmall(t *testing.T) {
 	require.Less(t, st.Size(), int64(sizeLimit))
 
 	h := bustest.StartWith(t, embedded.Config{Listen: "127.0.0.1:-1"})
-	b := &bench{t: t, bus: h, handler: h.Connect(t), images: lab.Serve(t, lab.NewImage(t, 200, 1))}
+	b := &bench{t: t, bus: h, handler: h.Connect(t), images: lab.Serve(t, lab.NewImage(t, 120, 1))}
 	b.machine = &fileMachine{path: filepath.Join(t.TempDir(), "disk")}
 	b.images.StartData()
 	cred, err := json.Marshal(h.Server().NodeCredential(bustest.Testbed, nodeName))

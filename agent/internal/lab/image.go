@@ -75,6 +75,10 @@ func (i *Image) Damage(path string) (first, last int64, ok bool, err error) {
 	}
 	first, last = -1, -1
 	for _, r := range i.regions {
+		end := r.off + int64(len(r.data))
+		if end <= int64(len(disk)) && bytes.Equal(disk[r.off:end], r.data) {
+			continue
+		}
 		for k, want := range r.data {
 			at := r.off + int64(k)
 			if at >= int64(len(disk)) || disk[at] != want {
