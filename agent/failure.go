@@ -110,7 +110,7 @@ func failure(err error, at step, cause error) events.LoadFailed {
 		f.Evidence.Chunk, f.Evidence.First, f.Evidence.Last = &readErr.Chunk, &readErr.First, &readErr.Last
 	case errors.As(err, &writeErr):
 		first, last := writeErr.Off, writeErr.Off+writeErr.Len
-		f.Class = events.ClassWrite
+		f.Class, f.Retryable = events.ClassWrite, false // a disk that refuses a write refuses it again
 		f.Evidence.First, f.Evidence.Last = &first, &last
 	case errors.As(err, &corrupt):
 		f.Class = events.ClassReceive

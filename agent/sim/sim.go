@@ -20,8 +20,13 @@ import (
 	"loadnode/events"
 )
 
-// DefaultMemory is the size of the chunk buffers of a node, bytes.
-const DefaultMemory = 4 << 20
+// Bounds of the chunk buffers of a node, bytes, when Config.Memory is 0: the
+// nodes share allMemory.
+const (
+	allMemory = 512 << 20
+	minMemory = 4 << 20
+	maxMemory = 32 << 20
+)
 
 // MaxNodes is the most nodes that one simulator has.
 const MaxNodes = 10000
@@ -45,7 +50,7 @@ type Config struct {
 	Logger     *slog.Logger // nil: silent
 
 	Version string      // that agents report
-	Memory  int64       // chunk buffers of each node, bytes; 0: 4 MiB
+	Memory  int64       // chunk buffers of each node, bytes; 0: 4 to 32 MiB, the more nodes the less
 	Clock   agent.Clock // nil: that of the machine
 	Entropy io.Reader   // of boot ids; nil: crypto/rand
 }
@@ -94,7 +99,7 @@ func New(cfg Config) (*Sim, error) {
 		cfg.Entropy = rand.Reader
 	}
 	if cfg.Memory == 0 {
-		cfg.Memory = DefaultMemory
+		cfg.Memory = min(maxMemory, max(minMemory, allMemory/int64(len(cfg.Nodes))))
 	}
 	s := &Sim{cfg: cfg, log: cfg.Logger, ready: make(chan struct{})}
 	seen := map[string]bool{}
