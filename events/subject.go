@@ -193,11 +193,22 @@ func ParseSubject(subject string) (Address, error) {
 		}
 		return n
 	}
-	rest := func(from int) string { return strings.Join(t[from:], ".") }
+	word := func(token string) string {
+		if err == nil && (token == "" || strings.ContainsAny(token, " \t\r\n*>")) {
+			err = ErrSubject
+		}
+		return token
+	}
+	rest := func(from int) string {
+		for _, token := range t[from:] {
+			word(token)
+		}
+		return strings.Join(t[from:], ".")
+	}
 	a.Tree, a.Testbed = t[0], name(t[1])
 	switch {
 	case a.Tree == "req" && len(t) == 3:
-		a.Verb = Verb(t[2])
+		a.Verb = Verb(word(t[2]))
 	case a.Tree == "evt" && len(t) == 3 && t[2] == "leases":
 		a.Leases = true
 	case a.Tree == "evt" && t[2] == "image" && len(t) >= 5:
@@ -211,7 +222,7 @@ func ParseSubject(subject string) (Address, error) {
 	case a.Tree == "tlm" && len(t) == 7 && t[2] == "job" && t[4] == "node" && t[6] == "progress":
 		a.Job, a.Node, a.Kind = name(t[3]), name(t[5]), KindProgress
 	case a.Tree == "cmd" && len(t) == 5 && t[2] == "node":
-		a.Node, a.Verb = name(t[3]), Verb(t[4])
+		a.Node, a.Verb = name(t[3]), Verb(word(t[4]))
 	case (a.Tree == "timer" || a.Tree == "due") && len(t) == 4 && t[2] == "job":
 		a.Job = name(t[3])
 	default:
