@@ -26,6 +26,9 @@ const (
 	// endFarewell is how long an agent that was told to end waits for its last
 	// reports.
 	endFarewell = 3 * time.Second
+	// maxListed is how many disks and how many network interfaces a report
+	// lists: the stream takes no large ones.
+	maxListed = 48
 )
 
 // ErrAbrupt, as the cause of the context of Run, ends an agent as a power cut
@@ -169,6 +172,8 @@ func (a *Agent) reportUp(ctx context.Context) {
 		// what is wrong with its disk.
 		a.log.Warn("the hardware cannot be listed", "err", err)
 	}
+	hardware.Disks = hardware.Disks[:min(maxListed, len(hardware.Disks))]
+	hardware.NICs = hardware.NICs[:min(maxListed, len(hardware.NICs))]
 	a.report(events.Up{
 		NodeRef: events.NodeRef{Node: a.cfg.Node, Boot: a.cfg.Boot},
 		Imaging: a.cfg.Machine.Imaging(), Address: a.cfg.Machine.Address(), Agent: a.cfg.Version,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"loadnode/events"
 	"loadnode/transfer/client"
@@ -106,7 +107,7 @@ func failure(err error, at step, cause error) events.LoadFailed {
 	case errors.As(err, &badList):
 		f.Class, f.Retryable = events.ClassImage, !badList.final
 	case errors.As(err, &readErr):
-		f.Class = events.ClassVerify
+		f.Class, f.Retryable = events.ClassVerify, false // the disk is the suspect
 		f.Evidence.Chunk, f.Evidence.First, f.Evidence.Last = &readErr.Chunk, &readErr.First, &readErr.Last
 	case errors.As(err, &writeErr):
 		first, last := writeErr.Off, writeErr.Off+writeErr.Len
@@ -124,7 +125,22 @@ func failure(err error, at step, cause error) events.LoadFailed {
 	case errors.Is(err, client.ErrStalled):
 		f.Class = events.ClassStalled
 	}
+	f.Message, f.Evidence.Text = clip(f.Message, maxMessage), clip(f.Evidence.Text, maxText)
 	return f
+}
+
+// Bounds of texts in a report, bytes: the stream takes no large ones.
+const (
+	maxMessage = 2 << 10
+	maxText    = 8 << 10
+)
+
+// clip cuts a text at a whole character.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
 }
 
 // refusedDisk reports whether err is a reason of the safety gate.

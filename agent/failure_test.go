@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -45,7 +47,7 @@ func TestFailureClasses(t *testing.T) {
 		{err: fmt.Errorf("x: %w", write), at: stepReceive, class: events.ClassWrite, first: 4096, last: 4608, chunk: -1},
 		{err: write, at: stepReceive, cause: errStopped, class: events.ClassWrite, first: 4096, last: 4608, chunk: -1},
 		{err: stopped, at: stepReceive, cause: errStopped, class: events.ClassCancelled, first: -1, chunk: -1},
-		{err: readBack, at: stepReadBack, class: events.ClassVerify, retry: true, first: 65536, last: 131072, chunk: 3},
+		{err: readBack, at: stepReadBack, class: events.ClassVerify, first: 65536, last: 131072, chunk: 3},
 		{err: context.Canceled, at: stepReceive, cause: errStopped, class: events.ClassCancelled, first: -1, chunk: -1},
 		{err: context.Canceled, at: stepManifest, cause: errSuperseded, class: events.ClassCancelled, first: -1, chunk: -1},
 		{err: context.Canceled, at: stepReceive, cause: errEnding, class: events.ClassCancelled, retry: true, first: -1, chunk: -1},
@@ -72,6 +74,14 @@ func TestFailureClasses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLongTextsAreCut(t *testing.T) {
+	f := failure(&panicError{value: strings.Repeat("ä", 1<<20), stack: make([]byte, 1<<20)}, stepReceive, nil)
+	require.Less(t, len(f.Message), maxMessage+4)
+	require.Less(t, len(f.Evidence.Text), maxText+4)
+	require.True(t, utf8.ValidString(f.Message))
+	require.True(t, utf8.ValidString(f.Evidence.Text))
 }
 
 func TestEveryStepHasAName(t *testing.T) {

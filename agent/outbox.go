@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -122,7 +123,8 @@ func (o *outbox) pop() {
 	}
 }
 
-// deliver tries until the stream has the report; false means that ctx ended.
+// deliver tries until the stream has the report, or has refused it for good;
+// false means that ctx ended.
 func (o *outbox) deliver(ctx context.Context, r report) bool {
 	pause := outboxPause
 	for {
@@ -135,6 +137,12 @@ func (o *outbox) deliver(ctx context.Context, r report) bool {
 		}
 		if ctx.Err() != nil {
 			return false
+		}
+		if !bus.IsTransient(err) && !errors.Is(err, bus.ErrDenied) {
+			// It will never be taken, and would hold up those behind it. What is
+			// denied today may be allowed once the server has its credentials.
+			o.log.Error("report cannot be delivered and is dropped", "subject", r.subject, "event_id", r.event.ID(), "err", err)
+			return true
 		}
 		o.log.Warn("report is not delivered yet, trying again", "subject", r.subject, "event_id", r.event.ID(), "err", err)
 		select {

@@ -77,6 +77,27 @@ func TestOutboxKeepsOrderOverAFlakyStream(t *testing.T) {
 	}
 }
 
+func TestOutboxIsNotBlockedByWhatNobodyTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := []error{bus.ErrDenied, bus.ErrTooLarge, nil}
+		stream := &flakyStream{accept: func() (bool, error) {
+			err := answers[0]
+			answers = answers[1:]
+			return err == nil, err
+		}}
+		o := newOutbox(stream, SystemClock{}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { o.run(ctx) })
+		o.add(reportNumber(1)) // denied, tried again, and too large
+		o.add(reportNumber(2))
+		<-o.drained()
+		require.Equal(t, []string{"2"}, stream.stored)
+		cancel()
+		wg.Wait()
+	})
+}
+
 func TestOutboxTriesLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &flakyStream{accept: func() (bool, error) { return false, errors.New("no") }}
