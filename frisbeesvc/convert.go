@@ -19,8 +19,12 @@ func (s *Service) image(im catalogue.Image) events.Image {
 	return events.Image{
 		Name: im.Name, Digest: im.Digest.String(), Size: im.Head.Size, Chunks: im.Chunks, DiskBytes: im.Head.Bytes(),
 		DataBytes: im.Head.DataBytes, SectorSize: im.Head.SectorSize, Format: "ndz",
-		ManifestURL: s.cfg.HTTPBase + "/v1/manifests/" + im.Digest.String(),
+		ManifestURL: s.manifestURL(im.Digest.String()),
 	}
+}
+
+func (s *Service) manifestURL(digest string) string {
+	return s.cfg.HTTPBase + "/v1/manifests/" + digest
 }
 
 func (s *Service) entry(e catalogue.Entry) events.ImageEntry {

@@ -64,7 +64,9 @@ func (t *term) verify(ctx context.Context, q events.ImageQuery) (events.Image, e
 // told has the facts stored before the answer is given, if the bus takes
 // them; if not, narrate does it later.
 func (t *term) told(name string, im catalogue.Image, err error) (events.Image, error) {
-	if t.s.facts.has(name) {
+	// Even with nothing pending: narrate may be storing it at this moment, and
+	// holds the lock while it does.
+	if err == nil || t.s.facts.has(name) || t.known(name) != nil {
 		img := t.image(name)
 		img.op.Lock()
 		if terr := t.tell(img); terr != nil {

@@ -140,6 +140,7 @@ func (t *term) checkServe(req events.ServeRequest) error {
 func (t *term) answer(l *live) events.ImageServed {
 	out := l.record
 	out.Leases = nil
+	out.Image.ManifestURL = t.s.manifestURL(out.Image.Digest) // the recorded one may be that of another machine
 	return out
 }
 
@@ -307,6 +308,7 @@ func (t *term) start(ctx context.Context, img *image, l *live) error {
 	t.s.log.Info("session resumed", "image", img.name, "session", n.record.Session.ID, "address", n.address, "leases", len(n.record.Leases))
 	here := n.record.Session
 	here.Server, here.Local = t.s.cfg.Interface.String(), t.s.cfg.Interface.IsLoopback()
+	here.Rate = max(t.s.cfg.Rate, 0)
 	if here != n.record.Session { // another machine, or another network
 		moved := n
 		moved.record.Session = here

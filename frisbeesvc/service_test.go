@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +83,7 @@ func TestTwoImagesDoNotMix(t *testing.T) {
 	require.NotEqual(t, s1.Session.Group, s2.Session.Group)
 	require.NotEqual(t, s1.Session.Port, s2.Session.Port)
 	b.release("one.ndz", "job-1")
+	b.clock.step(t, 20*time.Second)
 	nodes := []*node{b.node(1, s1.Session, manifestOf(t, one)), b.node(2, s1.Session, manifestOf(t, one)),
 		b.node(3, s2.Session, manifestOf(t, two)), b.node(4, s2.Session, manifestOf(t, two))}
 	var wg sync.WaitGroup
@@ -101,7 +103,7 @@ func TestTwoImagesDoNotMix(t *testing.T) {
 	require.Equal(t, sum, st.BlocksSent)
 
 	b.clock.step(t, 20*time.Second)
-	require.Len(t, b.status().Sessions, 2, "clients were heard until just now")
+	require.Len(t, b.status().Sessions, 2, "40 s without a lease, but clients were heard")
 	b.clock.step(t, 30*time.Second)
 	st = b.status()
 	require.Len(t, st.Sessions, 1)
@@ -386,6 +388,54 @@ func TestBusyPorts(t *testing.T) {
 	b.clock.step(t, 5*time.Second)
 	require.Equal(t, se, b.serve("a.ndz", "job").Session)
 	require.Equal(t, []events.Kind{events.KindImageAdded, events.KindImageServed}, b.facts("a.ndz"))
+}
+
+// The address of a session that cannot be resumed yet is not given away, and
+// when all are taken that is said.
+func TestAddressesRunOut(t *testing.T) {
+	var busy atomic.Uint32
+	b := newBench(t, func(c *Config) {
+		c.PortBase = 65534
+		c.Listen = func(o mcast.Options) (mcast.Conn, error) {
+			if uint32(o.Port) == busy.Load() {
+				return nil, mcast.ErrPortInUse
+			}
+			return server.Listen(o)
+		}
+	})
+	for i, name := range []string{"a.ndz", "b.ndz", "c.ndz"} {
+		put(t, b.dir, name, makeImage(t, byte(i), 1))
+	}
+	b.start()
+	a := b.serve("a.ndz", "1").Session
+	b.halt()
+	busy.Store(uint32(a.Port))
+	b.start()
+	require.Equal(t, events.CodeUnavailable, b.code(events.FrisbeeServe, events.ServeRequest{Image: "a.ndz", Lease: "1"}))
+	busy.Store(0)
+	require.NotEqual(t, a.Port, b.serve("b.ndz", "1").Session.Port)
+	require.Equal(t, events.CodeUnavailable, b.code(events.FrisbeeServe, events.ServeRequest{Image: "c.ndz", Lease: "1"}))
+	require.Equal(t, a, b.serve("a.ndz", "1").Session)
+	b.release("", "1")
+	b.clock.step(t, 40*time.Second)
+	b.serve("c.ndz", "2")
+}
+
+// Another machine, or another network: the session keeps its id and address,
+// and the record says where it is sent from now.
+func TestResumedElsewhere(t *testing.T) {
+	b := newBench(t)
+	put(t, b.dir, "a.ndz", makeImage(t, 1, 1))
+	b.start()
+	before := b.serve("a.ndz", "1")
+	b.halt()
+	b.cfg.Interface, b.cfg.HTTPBase, b.cfg.Rate = b.cfg.Interface.Next(), "http://elsewhere", testRate/2
+	b.start()
+	want := before
+	want.Session.Server, want.Session.Rate = "127.91.0.2", testRate/2
+	want.Image.ManifestURL = "http://elsewhere/v1/manifests/" + before.Image.Digest
+	require.Equal(t, want, b.serve("a.ndz", "1"))
+	require.Equal(t, []events.Kind{events.KindImageAdded, events.KindImageServed, events.KindImageServed}, b.facts("a.ndz"))
 }
 
 func TestRefusals(t *testing.T) {
