@@ -121,11 +121,11 @@ func (c *Client) checkSize(blocks uint32) (int, error) {
 const maxChunks = 1 << 21
 
 func (c *Client) noServer() error {
-	who := "nobody"
+	who := "nobody answers"
 	if c.cfg.Server.IsValid() {
-		who = c.cfg.Server.String() + " does not"
+		who = c.cfg.Server.String() + " does not answer"
 	}
-	return fmt.Errorf("%w: asked %d times in %v on group %v from %v, %s answers (is the server running, is this the right interface, does the switch pass multicast?)",
+	return fmt.Errorf("%w: asked %d times in %v on group %v from %v, %s (is the server running, is this the right interface, does the switch pass multicast?)",
 		ErrNoServer, c.now.Joins, c.cfg.JoinTimeout, c.cfg.Conn.Group(), c.cfg.Conn.Addr(), who)
 }
 

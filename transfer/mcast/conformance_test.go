@@ -373,7 +373,7 @@ func TestForeignPort(t *testing.T) {
 
 func TestNoSuchInterface(t *testing.T) {
 	_, err := Open(Options{Group: group1, Port: freePort(t), Local: netip.MustParseAddr("203.0.113.9")})
-	require.Error(t, err)
+	require.ErrorIs(t, err, ErrOptions)
 	require.ErrorContains(t, err, "203.0.113.9")
 }
 

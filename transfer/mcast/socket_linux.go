@@ -31,6 +31,10 @@ func Open(o Options) (Conn, error) {
 		}
 		o.Loopback = o.Loopback || o.Local.IsLoopback()
 	}
+	ifi, err := interfaceOf(o.Local)
+	if err != nil {
+		return nil, err
+	}
 	c := &conn{addr: netip.AddrPortFrom(o.Local, o.Port), group: group}
 	opened := false
 	defer func() {
@@ -48,10 +52,6 @@ func Open(o Options) (Conn, error) {
 	}
 	c.main = c.own
 	if o.Group.IsMulticast() {
-		ifi, err := interfaceOf(o.Local)
-		if err != nil {
-			return nil, err
-		}
 		if err := c.own.sendMulticastFrom(ifi, o); err != nil {
 			return nil, fmt.Errorf("send to group %v from %v: %w", group, o.Local, err)
 		}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"loadnode/transfer/mcast"
+	"loadnode/transfer/ndz"
+	"loadnode/transfer/server"
+)
+
+// Exit codes of the original server (§4).
+const (
+	exitOK    = 0
+	exitUsage = 1
+	exitPort  = 98
+	exitFatal = 255
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole program. It returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	s, err := parse(args)
+	switch {
+	case err != nil:
+		fmt.Fprintf(stderr, "frisbeed: %v\nTry frisbeed -h.\n", err)
+		return exitUsage
+	case s.help:
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	case s.version:
+		fmt.Fprintf(stdout, "frisbeed (loadnode), Frisbee subtypes 1 to 8\n")
+		return exitOK
+	}
+	err = s.serve(ctx, stderr)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, mcast.ErrPortInUse):
+		fmt.Fprintf(stderr, "frisbeed: %v\n", err)
+		return exitPort
+	case errors.Is(err, errUsage), errors.Is(err, mcast.ErrOptions), errors.Is(err, server.ErrConfig):
+		fmt.Fprintf(stderr, "frisbeed: %v\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(stderr, "frisbeed: %v\n", err)
+	return exitFatal
+}
+
+// errUsage is a mistake of the caller, such as an image that is not there.
+var errUsage = errors.New("cannot serve")
+
+// serve runs a session to its end, which is an error unless it was asked for.
+func (s *settings) serve(ctx context.Context, stderr io.Writer) error {
+	f, err := os.Open(s.image)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if !st.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is not a regular file", errUsage, s.image)
+	}
+	check, err := s.checker(f, st.Size())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	conn, err := s.listen()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	cfg := server.Config{Conn: conn, Image: image{f, st.Size()}, Rate: s.rate, Fixed: s.fixed, Burst: s.burst,
+		Idle: s.idle, UntilLeft: s.untilLeft, Check: check, AskProgress: s.ask}
+	srv, err := server.New(cfg)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.image, err)
+	}
+	fmt.Fprintf(stderr, "serving %s (%d chunks) on %v from %v\n", s.image, srv.Stats().Chunks, conn.Group(), conn.Addr().Addr())
+	if s.addressFile != "" {
+		if err := os.WriteFile(s.addressFile, []byte(conn.Group().String()+"\n"), 0o666); err != nil {
+			return err
+		}
+	}
+	begin := time.Now()
+	err = srv.Run(ctx)
+	s.summary(stderr, srv, time.Since(begin))
+	switch {
+	case errors.Is(err, server.ErrIdle), errors.Is(err, server.ErrAllLeft):
+		fmt.Fprintf(stderr, "ended: %v\n", err)
+		return nil
+	case errors.Is(err, context.Canceled):
+		return nil
+	}
+	return err
+}
+
+// image is a file with the size it had at the start.
+type image struct {
+	*os.File
+	size int64
+}
+
+func (i image) Size() int64 { return i.size }
+
+// checker gives what is checked of each chunk before it is sent, after a look
+// at the whole file.
+func (s *settings) checker(f *os.File, size int64) (func(int, []byte) error, error) {
+	if s.manifest != "" {
+		mf, err := os.Open(s.manifest)
+		if err != nil {
+			return nil, err
+		}
+		defer mf.Close()
+		m, err := ndz.DecodeManifest(mf)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.manifest, err)
+		}
+		if m.Size != size {
+			return nil, fmt.Errorf("%s has %d bytes, the manifest says %d", s.image, size, m.Size)
+		}
+		return m.CheckChunk, nil
+	}
+	if s.raw {
+		return nil, nil
+	}
+	if _, err := ndz.Inspect(f, size); err != nil {
+		return nil, fmt.Errorf("%s: %w (--raw serves any file of whole chunks)", s.image, err)
+	}
+	return func(_ int, chunk []byte) error {
+		_, err := ndz.ParseHeader(chunk)
+		return err
+	}, nil
+}
+
+// anyPortTries bounds the search for a free port.
+const anyPortTries = 100
+
+// listen opens the group on the first port that is free.
+func (s *settings) listen() (mcast.Conn, error) {
+	o := mcast.Options{Group: s.group, Local: s.local, ReadBuffer: s.buffer, WriteBuffer: s.buffer}
+	if s.low == 0 {
+		var err error
+		for range anyPortTries {
+			o.Port = uint16(1024 + rand.IntN(65536-1024))
+			var c mcast.Conn
+			if c, err = server.Listen(o); !errors.Is(err, mcast.ErrPortInUse) {
+				return c, err
+			}
+		}
+		return nil, err
+	}
+	for port := int(s.low); ; port++ {
+		o.Port = uint16(port)
+		c, err := server.Listen(o)
+		if !errors.Is(err, mcast.ErrPortInUse) || port == int(s.high) {
+			return c, err
+		}
+	}
+}
+
+func (s *settings) summary(w io.Writer, srv *server.Server, took time.Duration) {
+	st := srv.Stats()
+	fmt.Fprintf(w, "%d blocks sent in %.1f s (%d more than once), %d joins, %d requests, %d of them partial\n",
+		st.BlocksSent, took.Seconds(), st.Resent, st.Joins, st.Requests+st.PartialRequests, st.PartialRequests)
+	if !s.debug {
+		return
+	}
+	fmt.Fprintf(w, "rate now %d bit/s, reduced %d times; ignored: %d undecodable, %d with a wrong source, %d out of range, %d empty\n",
+		st.Rate, st.Reductions, st.Undecodable, st.BadSource, st.OutOfRange, st.Empty)
+	for _, c := range srv.Clients() {
+		state := "left after " + c.Elapsed.String()
+		if c.Left.IsZero() {
+			state = "last heard " + c.LastSeen.Format(time.TimeOnly)
+		}
+		fmt.Fprintf(w, "client %v id %#x: %d requests for %d blocks, %d again; %s\n", c.Addr, c.ID, c.Requests, c.Blocks, c.Repairs, state)
+	}
+}
