@@ -136,6 +136,7 @@ func (h *Handler) start(ctx context.Context, fail context.CancelCauseFunc) error
 	}
 	begin("ownership", h.owners.run)
 	begin("requests", h.consumeRequests)
+	begin("kept reports", h.replay)
 	begin("reports", h.consumeReports)
 	begin("timers", h.consumeTimers)
 	begin("sweep", h.sweep)

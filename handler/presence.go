@@ -1,7 +1,9 @@
 package handler
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 
 	"loadnode/bus"
@@ -16,10 +18,14 @@ type presence struct {
 	mu   sync.Mutex
 	last map[key]job.Sighting // key of testbed and node
 	seq  map[key]uint64
+	// kept are the last reports of each kind as they were found at the start.
+	// One that a dead handler had taken and not finished would only come again
+	// after a while.
+	kept map[key][]bus.Message
 }
 
 func newPresence() *presence {
-	return &presence{last: make(map[key]job.Sighting), seq: make(map[key]uint64)}
+	return &presence{last: make(map[key]job.Sighting), seq: make(map[key]uint64), kept: make(map[key][]bus.Message)}
 }
 
 func (p *presence) sighting(testbed, node string) job.Sighting {
@@ -57,15 +63,61 @@ func (p *presence) take(m bus.Message) {
 }
 
 func (h *Handler) watchReports(ctx context.Context, caughtUp func()) error {
+	ready := false
 	return h.conn.Watch(ctx, bus.WatchConfig{
-		Stream: bus.StreamReports, LastPerSubject: true, CaughtUp: caughtUp,
+		Stream: bus.StreamReports, LastPerSubject: true, CaughtUp: func() { ready = true; caughtUp() },
 	}, func(m bus.Message) error {
 		// Only nodes of the inventory: others could fill the memory.
-		if tb, ok := h.inv.Testbed(m.Address.Testbed); ok {
-			if _, ok := tb.Node(m.Address.Node); ok {
-				h.nodes.take(m)
-			}
+		tb, ok := h.inv.Testbed(m.Address.Testbed)
+		if !ok {
+			return nil
+		}
+		if _, ok := tb.Node(m.Address.Node); !ok {
+			return nil
+		}
+		h.nodes.take(m)
+		if k := (key{m.Address.Testbed, m.Address.Node}); !ready && h.heldBy(k) != "" {
+			h.nodes.mu.Lock()
+			defer h.nodes.mu.Unlock()
+			h.nodes.kept[k] = append(h.nodes.kept[k], m)
 		}
 		return nil
 	})
+}
+
+// heldBy is the job that holds a node as far as this handler has read.
+func (h *Handler) heldBy(node key) string {
+	s, _ := h.book.lease(node.testbed)
+	return s.Holder(node.job)
+}
+
+// replay takes the last reports of nodes that jobs hold once more. What they
+// say and is known already is refused as repeated, what they say of the past
+// as stale; what a handler had no time to write down becomes a fact now.
+func (h *Handler) replay(ctx context.Context) error {
+	h.nodes.mu.Lock()
+	kept := h.nodes.kept
+	h.nodes.kept = nil
+	h.nodes.mu.Unlock()
+	var nodes sync.WaitGroup
+	defer nodes.Wait()
+	room := make(chan struct{}, reportWorkers)
+	for _, reports := range kept {
+		slices.SortFunc(reports, func(a, b bus.Message) int { return cmp.Compare(a.Seq, b.Seq) })
+		select {
+		case room <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		nodes.Go(func() {
+			defer func() { <-room }()
+			for _, m := range reports {
+				if err := h.report(ctx, m); err != nil {
+					// The durable consumer has it as well, and tries again.
+					h.log.Debug("kept report not taken", "subject", m.Subject, "seq", m.Seq, "err", err)
+				}
+			}
+		})
+	}
+	return nil
 }

@@ -22,11 +22,15 @@ const (
 	// its machine has restarted during a load.
 	confirmTries = 10
 	confirmRetry = 500 * time.Millisecond
+	// earlyTries and earlyRetry bound how long load.done waits for its
+	// load.started, which another handler may be writing down.
+	earlyTries = 20
+	earlyRetry = 50 * time.Millisecond
 )
 
 func (h *Handler) consumeReports(ctx context.Context) error {
 	return h.conn.Consume(ctx, bus.ConsumeConfig{
-		Stream: bus.StreamReports, Durable: reportsDurable, Workers: reportWorkers,
+		Stream: bus.StreamReports, Durable: reportsDurable, AckWait: ackWait, Workers: reportWorkers,
 		Key: func(m bus.Message) string { return m.Address.Testbed + "/" + m.Address.Node },
 	}, h.report)
 }
@@ -93,6 +97,14 @@ func (h *Handler) reportTo(ctx context.Context, k key, m bus.Message, r job.Repo
 	switch {
 	case refusal.Reason == job.ReasonJob && refusal.Text != "" && h.unread(ctx, k):
 		return bus.Retry(confirmRetry, refusal)
+	case refusal.Reason == job.ReasonEarly:
+		if m.Delivered < earlyTries {
+			return bus.Retry(earlyRetry, refusal)
+		}
+		r.Overtaken = true
+		if err := h.submit(ctx, k, r); !errors.As(err, &refusal) {
+			return err
+		}
 	case refusal.Reason == job.ReasonUnconfirmed:
 		return h.confirm(ctx, k, m, r, refusal)
 	case refusal.Reason == job.ReasonRepeated && r.Observable && seen == power.Off:

@@ -17,6 +17,9 @@ const (
 	// requestsDurable is the consumer that all handlers share.
 	requestsDurable = "handler"
 	requestWorkers  = 16
+	// ackWait is how long a message that a dead handler had taken is lost to
+	// the others; a living one extends it while it works.
+	ackWait = 5 * time.Second
 	// maxRequest is how long a request may be, so that the fact which holds it
 	// fits on the bus with its envelope.
 	maxRequest = 512 << 10
@@ -28,7 +31,7 @@ const (
 
 func (h *Handler) consumeRequests(ctx context.Context) error {
 	return h.conn.Consume(ctx, bus.ConsumeConfig{
-		Stream: bus.StreamRequests, Durable: requestsDurable, Workers: requestWorkers,
+		Stream: bus.StreamRequests, Durable: requestsDurable, AckWait: ackWait, Workers: requestWorkers,
 	}, h.request)
 }
 

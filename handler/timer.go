@@ -18,7 +18,7 @@ const (
 // is gone as well: any handler makes the facts, and the next owner acts.
 func (h *Handler) consumeTimers(ctx context.Context) error {
 	return h.conn.Consume(ctx, bus.ConsumeConfig{
-		Stream: bus.StreamTimers, Durable: timersDurable, Filters: []string{events.AllDue}, Workers: timerWorkers,
+		Stream: bus.StreamTimers, Durable: timersDurable, AckWait: ackWait, Filters: []string{events.AllDue}, Workers: timerWorkers,
 	}, func(ctx context.Context, m bus.Message) error {
 		if m.Address.Tree != "due" || m.Address.Job == "" {
 			return nil

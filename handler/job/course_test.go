@@ -408,7 +408,10 @@ func TestOutcomes(t *testing.T) {
 				c.must(served(), "image.served")
 			}
 			if i < good {
-				c.must(report(n.Name, done(c.ref(n.Name))), "load.done "+n.Name)
+				early := report(n.Name, done(c.ref(n.Name)))
+				c.refused(early, job.ReasonEarly)
+				early.Overtaken = true
+				c.must(early, "load.done "+n.Name)
 			} else {
 				c.must(report(n.Name, failed(c.ref(n.Name), events.ClassWrite, false)), "load.failed "+n.Name, "node.failed "+n.Name)
 			}
@@ -434,6 +437,7 @@ func TestOutcomes(t *testing.T) {
 		c := accepted(t, 4, nil)
 		c.must(up("n1-1", "b1"), "pxe.up n1-1", "reboot.requested n1-3")
 		c.must(served(), "image.served")
+		c.must(report("n1-1", events.LoadStarted{NodeRef: c.ref("n1-1")}), "load.started n1-1")
 		c.must(report("n1-1", done(c.ref("n1-1"))), "load.done n1-1", "shutdown.requested n1-1")
 		c.must(job.Cancel{}, "job.cancelled", "node.failed n1-4")
 		c.refused(job.Cancel{}, job.ReasonRepeated)

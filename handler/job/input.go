@@ -79,6 +79,9 @@ type Report struct {
 	// Confirmed says that the agent itself, asked for it, named the boot of
 	// this up report: needed before a load in progress is given up for it.
 	Confirmed bool
+	// Overtaken says of a load.done that its load.started was waited for long
+	// enough: with several handlers the later report may be taken first.
+	Overtaken bool
 	// Observable says of a leaving report that the power controller can tell
 	// whether the node is on: the end of the shutdown is awaited there.
 	Observable bool
@@ -169,6 +172,7 @@ const (
 	ReasonStep        Reason = "step"        // the node is not at a step where this can happen
 	ReasonNotImaging  Reason = "not_imaging" // the node runs its own disk, not the imaging system
 	ReasonUnconfirmed Reason = "unconfirmed" // the agent has to be asked whether it is so
+	ReasonEarly       Reason = "early"       // a report before it is still on its way
 	ReasonRepeated    Reason = "repeated"    // its fact stands already: no fault of anybody
 	ReasonKind        Reason = "kind"        // not a report that a job can use
 )

@@ -34,7 +34,7 @@ func (d *decider) report(r Report) error {
 	case events.LoadStarted:
 		return d.loadStarted(n, data)
 	case events.LoadDone:
-		return d.loadDone(n, data)
+		return d.loadDone(n, data, r.Overtaken)
 	case events.LoadFailed:
 		return d.loadFailed(n, data)
 	case events.Leaving:
@@ -131,12 +131,16 @@ func (d *decider) loadStarted(n *Node, l events.LoadStarted) error {
 	return refuse(ReasonStep, "node %s is %s and loads nothing", n.Name, n.Step)
 }
 
-func (d *decider) loadDone(n *Node, l events.LoadDone) error {
+func (d *decider) loadDone(n *Node, l events.LoadDone, overtaken bool) error {
 	if err := d.current(n, l.NodeRef); err != nil {
 		return err
 	}
 	switch n.Step {
-	case Up, Loading:
+	case Loading:
+	case Up:
+		if !overtaken {
+			return refuse(ReasonEarly, "node %s reports load.done before load.started", n.Name)
+		}
 	case Loaded, Leaving:
 		return refuse(ReasonRepeated, "load.done of node %s stands", n.Name)
 	default:
