@@ -46,7 +46,7 @@ func newCluster(t *testing.T, victim string) *cluster {
 	for _, roles := range roleSets[victim] {
 		args := []string{
 			"serve", "--roles", roles, "--state", filepath.Join(c.dir, "state"), "--images", filepath.Join(c.dir, "images"),
-			"--grid", "2x1", "--checkin", "20s", "--join", "20s", "--log", "info",
+			"--grid", "2x1", "--checkin", "20s", "--join", "20s", "--sweep", "1s", "--log", "info",
 		}
 		if slices.Contains(list(roles), roleNATS) {
 			args = append(args, "--nats-listen", natsAddress)
@@ -102,7 +102,7 @@ func until(ctx context.Context, t *testing.T, try func() error) {
 // load runs a load of both nodes in a client of its own, kills the victim
 // when the k-th fact of the job stands (0: never), and starts it again. It
 // returns the facts of the job.
-func (c *cluster) load(k int) []bus.Message {
+func (c *cluster) load(k int, then events.Then) []bus.Message {
 	t := c.t
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -140,7 +140,9 @@ func (c *cluster) load(k int) []bus.Message {
 		})
 	}()
 	<-watching
-	go func() { client <- omfContext(ctx, t, "", "load", "all", "small.ndz", "-o", "json", "--server", c.nats) }()
+	go func() {
+		client <- omfContext(ctx, t, "", "load", "all", "small.ndz", "--then", string(then), "-o", "json", "--server", c.nats)
+	}()
 	if k > 0 {
 		select {
 		case <-killed:
@@ -158,7 +160,24 @@ func (c *cluster) load(k int) []bus.Message {
 	require.NoError(t, json.Unmarshal([]byte(r.stdout), &o))
 	require.Equal(t, 2, o.OK)
 	c.check(ctx, facts, before)
+	if then == events.ThenStay {
+		c.probe(ctx)
+	}
 	return facts
+}
+
+// probe asks the agents, which are still there, how many loads they began
+// since they were started.
+func (c *cluster) probe(ctx context.Context) {
+	c.t.Helper()
+	for _, n := range []string{"n1-1", "n2-1"} {
+		var reply events.CommandReply
+		until(ctx, c.t, func() error {
+			return c.conn.Request(ctx, events.CommandSubject("default", n, events.VerbProbe), events.Empty{}, &reply)
+		})
+		require.Equal(c.t, "loaded", reply.State, n)
+		require.Equal(c.t, 1, reply.Loads, "%s began to load more than once", n)
+	}
 }
 
 // next is the sequence behind the last fact.
@@ -260,12 +279,14 @@ func TestKillMatrix(t *testing.T) {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, victim)
-			facts := c.load(0)
-			require.GreaterOrEqual(t, len(facts), 15)
-			for k := 1; k <= len(facts); k++ {
-				begun := time.Now()
-				got := c.load(k)
-				t.Logf("%s killed at fact %2d, %-18s %s: %.1fs", victim, k, got[k-1].Address.Kind, got[k-1].Address.Node, time.Since(begun).Seconds())
+			for _, then := range []events.Then{events.ThenShutdown, events.ThenStay} {
+				facts := c.load(0, then)
+				require.GreaterOrEqual(t, len(facts), 11)
+				for k := 1; k <= len(facts); k++ {
+					begun := time.Now()
+					got := c.load(k, then)
+					t.Logf("%s killed at fact %2d of %s, %-18s %s: %.1fs", victim, k, then, got[k-1].Address.Kind, got[k-1].Address.Node, time.Since(begun).Seconds())
+				}
 			}
 		})
 	}

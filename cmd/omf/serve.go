@@ -65,6 +65,7 @@ services are in STATE/operator.json and STATE/service.json.`,
 		{"leave", config.KeyLeave, "TIME"},
 		{"boot-attempts", config.KeyBoots, "N"},
 		{"load-attempts", config.KeyLoads, "N"},
+		{"sweep", config.KeySweep, "TIME"},
 		{"log", config.KeyLog, "LEVEL"},
 	} {
 		a.setting(fl, s.flag, "", s.key, s.unit)
@@ -205,6 +206,7 @@ func (a *app) numbers(c *serverConfig) error {
 		parse(config.KeyStall, span(&c.policy.Stall)),
 		parse(config.KeyLeave, span(&c.policy.Leave)),
 		parse(config.KeyBoots, number(&c.policy.BootAttempts, 1, 100)),
+		parse(config.KeySweep, span(&c.policy.Sweep)),
 		parse(config.KeyLoads, number(&c.policy.LoadAttempts, 1, 100)),
 	} {
 		if err != nil {

@@ -56,9 +56,13 @@ type frisbeeConfig struct {
 // simPolicy is for nodes that boot in the given time at most: what is late
 // by much will not come.
 func simPolicy(boot time.Duration) handler.Policy {
-	return handler.Policy{Policy: job.Policy{
-		CheckIn: 4*time.Second + 3*boot, Join: 20 * time.Second, Stall: 10 * time.Second, Leave: 5 * time.Second,
-	}}
+	return handler.Policy{
+		Policy: job.Policy{
+			CheckIn: 4*time.Second + 3*boot, Join: 20 * time.Second, Stall: 10 * time.Second, Leave: 5 * time.Second,
+			LoadMargin: 10 * time.Second,
+		},
+		Grace: 2 * time.Second,
+	}
 }
 
 // addresses are where a running server is reached.

@@ -46,6 +46,7 @@ const (
 	KeyLeave      = "serve.leave"
 	KeyBoots      = "serve.boot_attempts"
 	KeyLoads      = "serve.load_attempts"
+	KeySweep      = "serve.sweep"
 	KeyLog        = "serve.log"
 )
 
@@ -80,6 +81,7 @@ func Settings() []Setting {
 		{KeyLeave, "", "how long a shutdown or reboot may take; empty: 1m30s, short with --sim"},
 		{KeyBoots, "", "reboots of a node in a job at most; empty: 2"},
 		{KeyLoads, "", "load attempts of a node in a job at most; empty: 3"},
+		{KeySweep, "", "how often what was left behind is looked for: sessions and leases of ended jobs; empty: 1m"},
 		{KeyLog, "info", "debug, info, warn or error"},
 	}
 }
