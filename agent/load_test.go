@@ -113,6 +113,7 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		"another node":     {func(c *events.LoadCommand) { c.Node = "n1-2" }, events.CodeBadRequest},
 		"no job":           {func(c *events.LoadCommand) { c.Job = "" }, events.CodeRefused},
 		"no attempt":       {func(c *events.LoadCommand) { c.Attempt = 0 }, events.CodeBadRequest},
+		"unknown check":    {func(c *events.LoadCommand) { c.Verify = "twice" }, events.CodeBadRequest},
 		"negative attempt": {func(c *events.LoadCommand) { c.Attempt = -1 }, events.CodeBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
