@@ -257,6 +257,12 @@ func (b *bench) status() events.FrisbeeState {
 	return st
 }
 
+// awaitNoSessions waits for the moment between a fact and its consequence.
+func (b *bench) awaitNoSessions() {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool { return len(b.status().Sessions) == 0 }, patience, time.Millisecond)
+}
+
 // code is the code of the error that a request is answered with.
 func (b *bench) code(verb string, req any) events.Code {
 	b.t.Helper()

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,6 +21,7 @@ import (
 
 	"loadnode/bus/bustest"
 	"loadnode/events"
+	"loadnode/frisbeesvc/catalogue"
 	"loadnode/transfer/ndz"
 )
 
@@ -105,11 +107,44 @@ func TestHTTPManifestPages(t *testing.T) {
 		require.Equal(t, status, resp.StatusCode, query)
 		require.Equal(t, events.CodeBadRequest, refusal(t, resp).Code)
 	}
+	require.Eventually(t, func() bool { return b.svc.current.scanned.Load() }, patience, 1e6)
 	for digest, status := range map[string]int{
 		strings.Repeat("ab", 32): 404, strings.ToUpper(im.Digest): 400, "xyz": 400, im.Digest + "00": 400, "%00": 400,
 	} {
 		require.Equal(t, status, b.do("GET", "/v1/manifests/"+digest, nil).StatusCode, digest)
 	}
+}
+
+// A node may ask for the manifest of its session whatever became of the file,
+// and is not sent away for good while a restarted service is still looking.
+func TestHTTPManifestOfASession(t *testing.T) {
+	b := newBench(t)
+	data := makeImage(t, 1, 2)
+	p := put(t, b.dir, "a.ndz", data)
+	b.start()
+	im := b.serve("a.ndz", "job").Image
+	path := strings.TrimPrefix(im.ManifestURL, b.cfg.HTTPBase)
+	require.NoError(t, os.Remove(p))
+	require.NoError(t, os.Remove(p+".manifest.json"))
+	require.Equal(t, events.CodeImage, b.code(events.FrisbeeCheck, events.ImageQuery{Image: "a.ndz"}))
+	for _, other := range []string{"b.ndz", "c.ndz"} {
+		put(t, b.dir, other, makeImage(t, other[0], 2))
+		require.NoError(t, b.ask(events.FrisbeeAdd, events.ImageQuery{Image: other}, nil))
+	}
+	require.Equal(t, 200, b.do("GET", path, nil).StatusCode)
+	require.NoError(t, b.node(1, b.status().Sessions[0].Session, manifestOf(t, data)).load(t.Context()), "the open file is still what it was")
+
+	looking := &term{s: b.svc, ctx: t.Context(), images: map[string]*image{}}
+	_, err := looking.manifest(t.Context(), ndz.Digest{1})
+	var e *events.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, events.CodeUnavailable, e.Code)
+	looking.scanned.Store(true)
+	_, err = looking.manifest(t.Context(), ndz.Digest{1})
+	require.ErrorIs(t, err, catalogue.ErrNotFound)
+	looking.images["x"] = &image{name: "x", live: &live{record: events.ImageServed{Image: events.Image{Digest: ndz.Digest{1}.String()}}}}
+	_, err = looking.manifest(t.Context(), ndz.Digest{1})
+	require.ErrorAs(t, err, &e)
 }
 
 func TestHTTPDownload(t *testing.T) {

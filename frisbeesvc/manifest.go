@@ -1,11 +1,15 @@
 package frisbeesvc
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 
+	"loadnode/events"
+	"loadnode/frisbeesvc/catalogue"
 	"loadnode/transfer/ndz"
 )
 
@@ -29,7 +33,7 @@ type ManifestPage struct {
 	Chunks   []ndz.ChunkInfo `json:"chunks"`   // never null
 }
 
-func (s *Service) getManifest(_ *term, w http.ResponseWriter, req *http.Request) error {
+func (s *Service) getManifest(t *term, w http.ResponseWriter, req *http.Request) error {
 	text := req.PathValue("digest")
 	digest, err := ndz.ParseDigest(text)
 	if err != nil || digest.String() != text {
@@ -39,7 +43,7 @@ func (s *Service) getManifest(_ *term, w http.ResponseWriter, req *http.Request)
 	if err != nil {
 		return err
 	}
-	m, err := s.cat.Named(req.Context(), digest)
+	m, err := t.manifest(req.Context(), digest)
 	if err != nil {
 		return err
 	}
@@ -58,6 +62,29 @@ func (s *Service) getManifest(_ *term, w http.ResponseWriter, req *http.Request)
 		page.Chunks = []ndz.ChunkInfo{}
 	}
 	return writeJSON(w, http.StatusOK, page)
+}
+
+// manifest finds a manifest by its root digest: that of a session, whatever
+// became of the file's name meanwhile, or that of an image. As long as not all
+// of them are known, an unknown one may still turn up.
+func (t *term) manifest(ctx context.Context, digest ndz.Digest) (*ndz.Manifest, error) {
+	text, waiting := digest.String(), !t.scanned.Load()
+	for _, img := range t.all() {
+		l := img.session()
+		if l == nil || l.record.Image.Digest != text {
+			continue
+		}
+		if l.file != nil {
+			return l.file.Manifest, nil
+		}
+		waiting = true
+	}
+	m, err := t.s.cat.Named(ctx, digest)
+	if waiting && errors.Is(err, catalogue.ErrNotFound) {
+		return nil, &events.Error{Code: events.CodeUnavailable, Retryable: true,
+			Message: "manifest " + text + " is not known yet, the images are still being looked at"}
+	}
+	return m, err
 }
 
 // pageQuery reads from and n.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"loadnode/bus"
@@ -19,6 +20,8 @@ type term struct {
 	ctx  context.Context
 	lose context.CancelCauseFunc // ends the term
 	work sync.WaitGroup
+
+	scanned atomic.Bool // all images of the directory were looked at
 
 	mu     sync.Mutex // never held while waiting
 	images map[string]*image
@@ -116,6 +119,7 @@ func (s *Service) serveTerm(ctx context.Context, owners *bus.Owners, key string)
 		if err := s.cat.Scan(tctx); err != nil && tctx.Err() == nil {
 			s.log.Warn("some files of the image directory cannot be used", "err", err)
 		}
+		t.scanned.Store(true)
 	})
 	<-tctx.Done()
 	return context.Cause(tctx)

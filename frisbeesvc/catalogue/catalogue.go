@@ -77,6 +77,7 @@ type Catalogue struct {
 	entries map[string]*entry
 	refused map[string]refusal // files that are no images
 	pins    map[string]int     // images that sessions send
+	temps   map[string]bool    // manifests that are being written
 	uploads map[string]bool    // names that somebody uploads
 }
 
@@ -136,7 +137,7 @@ func Open(cfg Config) (*Catalogue, error) {
 	c := &Catalogue{
 		dir: cfg.Dir, root: root, lock: lock, cfg: cfg, cancel: cancel,
 		flights: flights{ctx: ctx, open: map[string]*flight{}},
-		entries: map[string]*entry{}, refused: map[string]refusal{}, pins: map[string]int{}, uploads: map[string]bool{},
+		entries: map[string]*entry{}, refused: map[string]refusal{}, pins: map[string]int{}, uploads: map[string]bool{}, temps: map[string]bool{},
 	}
 	if c.cfg.Free == nil {
 		c.cfg.Free = c.statfs

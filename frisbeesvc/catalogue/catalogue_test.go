@@ -540,6 +540,40 @@ func TestScanTidiesUp(t *testing.T) {
 	require.Equal(t, []string{".new.ndz.partial", ".other", "a.ndz", "a.ndz.manifest.json"}, visible(t, dir))
 }
 
+// Tidying up while others write must not take their files away.
+func TestScanBesideWriters(t *testing.T) {
+	dir := t.TempDir()
+	data := makeImage(t, 1, 1)
+	p := put(t, dir, "a.ndz", data)
+	c, _ := openDir(t, dir)
+	_, err := c.Get(t.Context(), "a.ndz")
+	require.NoError(t, err)
+	r, _, err := c.readRecord("a.ndz")
+	require.NoError(t, err)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := c.Scan(t.Context()); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 200 {
+		_, err := c.writeRecord(r)
+		require.NoError(t, err)
+	}
+	close(stop)
+	wg.Wait()
+	require.FileExists(t, p)
+}
+
 func TestOpenErrors(t *testing.T) {
 	_, err := Open(Config{Dir: filepath.Join(t.TempDir(), "missing")})
 	require.ErrorIs(t, err, os.ErrNotExist)

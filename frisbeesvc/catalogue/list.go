@@ -140,7 +140,7 @@ func (c *Catalogue) Scan(ctx context.Context) error {
 	found, err := c.walk(ctx)
 	errs := []error{err}
 	for _, p := range found.temps {
-		errs = append(errs, explain(ignoreMissing(c.root.Remove(p))))
+		errs = append(errs, c.removeTemp(p))
 	}
 	there := make(map[string]bool, len(found.images))
 	for _, name := range found.images {
@@ -163,6 +163,16 @@ func (c *Catalogue) Scan(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// removeTemp removes a half-written manifest that nobody is writing any more.
+func (c *Catalogue) removeTemp(p string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.temps[p] {
+		return nil
+	}
+	return explain(ignoreMissing(c.root.Remove(p)))
 }
 
 // removeOrphan removes the manifest of an image that is gone, so that a new

@@ -74,6 +74,14 @@ func (c *Catalogue) writeRecord(r *record) (stamp, error) {
 
 func (c *Catalogue) tryWriteRecord(r *record) (st stamp, err error) {
 	temp := tempPath(r.Name, c.serial.Add(1))
+	c.mu.Lock()
+	c.temps[temp] = true
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.temps, temp)
+		c.mu.Unlock()
+	}()
 	f, err := c.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return stamp{}, err
