@@ -279,6 +279,8 @@ func (d *demonstration) load(ctx context.Context, cfg serverConfig) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-time.After(readyTimeout):
+			return fmt.Errorf("the server is not ready after %s", readyTimeout)
 		case at := <-up:
 			d.say("server: %s %s, %d simulated nodes", at.nats, at.http, len(cfg.sim.nodes))
 			return d.submit(ctx, at)

@@ -156,7 +156,9 @@ func TestLoadWatchJobsImages(t *testing.T) {
 	b.ok("nodes", "unprotect", "n2-1")
 	b.ok("load", "n2-1", "small.ndz", "-q")
 
+	require.Equal(t, b.ok("nodes", "ls", "n2-1"), b.ok("nodes", "[2,1]"))
 	require.Regexp(t, `(?m)^small.ndz +ok `, b.ok("images", "ls"))
+	require.Equal(t, b.ok("images", "ls"), b.ok("images"))
 	images := decode[events.ImageList](t, b.ok("images", "ls", "-o", "json"))
 	require.Len(t, images.Images, 1)
 	inspected := decode[events.ImageDetail](t, b.ok("images", "inspect", "small.ndz", "-o", "json"))
@@ -465,7 +467,7 @@ func TestAuthentication(t *testing.T) {
 	state := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(state, "images"), 0o755))
 	smallImage(t, filepath.Join(state, "images", "small.ndz"), 1)
-	s := omfBackground(t, "ready: ", "serve", "--state", state, "--nats-listen", "0.0.0.0:0", "--http", "127.0.0.1:0", "--log", "warn", "--sim", "1x1", "--boot", "10ms")
+	s := omfBackground(t, "ready: ", "serve", "--state", state, "--nats-listen", "0.0.0.0:0", "--http", "127.0.0.1:0", "--log", "warn", "--grid", "1x1")
 	url := strings.Fields(s.ready)[1]
 	port := url[strings.LastIndex(url, ":")+1:]
 	url = "nats://127.0.0.1:" + port
@@ -476,6 +478,7 @@ func TestAuthentication(t *testing.T) {
 	st, err := os.Stat(operator)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), st.Mode().Perm())
+	omfBackground(t, "ready: 1 nodes", "sim", "--grid", "1x1", "--server", url, "--credential", operator, "--dir", t.TempDir(), "--boot", "10ms", "--log", "warn")
 	r = omf(t, "", "load", "all", "small.ndz", "--server", url, "--credential", operator)
 	require.Zero(t, r.code, r.stderr)
 	// The live display subscribes to telemetry too: an operator may.

@@ -13,18 +13,19 @@ import (
 )
 
 func (a *app) imagesCommand() *cobra.Command {
-	ls := &cobra.Command{
-		Use: "ls", Short: "List the images", Args: words(0, "no words"),
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.client(c.Context(), func(conn *bus.Conn) error {
-				var l events.ImageList
-				if err := a.askImages(c.Context(), conn, events.FrisbeeImages, events.Empty{}, &l); err != nil {
-					return err
-				}
-				return a.printImages(l)
-			})
-		},
+	list := func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usagef("unknown command %q for %q", args[0], c.CommandPath())
+		}
+		return a.client(c.Context(), func(conn *bus.Conn) error {
+			var l events.ImageList
+			if err := a.askImages(c.Context(), conn, events.FrisbeeImages, events.Empty{}, &l); err != nil {
+				return err
+			}
+			return a.printImages(l)
+		})
 	}
+	ls := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the images", RunE: list}
 	inspect := &cobra.Command{
 		Use: "inspect IMAGE", Short: "Show what an image holds", Args: words(1, "one image"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -45,11 +46,13 @@ func (a *app) imagesCommand() *cobra.Command {
 			})
 		},
 	}
-	return group("images", "List, add, check and remove images", ls, inspect, rm,
+	c := group("images", "List, add, check and remove images", ls, inspect, rm,
 		a.imageAction("add IMAGE", "Take a file of the server's image directory into the catalogue", events.FrisbeeAdd),
 		a.imageAction("verify IMAGE", "Read an image again and compare it with its manifest", events.FrisbeeVerify),
 		a.uploadCommand(),
 	)
+	c.RunE = list
+	return c
 }
 
 // imageAction is a command that asks something of one image and shows it.

@@ -38,25 +38,25 @@ func (a *app) nodeSet(args []string) (string, error) {
 }
 
 func (a *app) nodesCommand() *cobra.Command {
-	ls := &cobra.Command{
-		Use: "ls [NODES…]", Short: "List the nodes and who holds them",
-		RunE: func(c *cobra.Command, args []string) error {
-			expr := ""
-			if len(args) > 0 {
-				e, err := a.nodeSet(args)
-				if err != nil {
-					return err
-				}
-				expr = e
+	list := func(c *cobra.Command, args []string) error {
+		expr := ""
+		if len(args) > 0 {
+			e, err := a.nodeSet(args)
+			if err != nil {
+				return err
 			}
-			return a.nodesRequest(c, events.HandlerNodes, events.NodesQuery{Nodes: expr})
-		},
+			expr = e
+		}
+		return a.nodesRequest(c, events.HandlerNodes, events.NodesQuery{Nodes: expr})
 	}
-	return group("nodes", "List, release and protect nodes", ls,
+	ls := &cobra.Command{Use: "ls [NODES…]", Aliases: []string{"list"}, Short: "List the nodes and who holds them", RunE: list}
+	c := group("nodes", "List, release and protect nodes", ls,
 		a.nodesAction("release", "Free nodes that a job holds; the way out when a job cannot end", events.HandlerRelease),
 		a.nodesAction("protect", "Have nodes refuse every job", events.HandlerProtect),
 		a.nodesAction("unprotect", "Take a protection back", events.HandlerUnprotect),
 	)
+	c.Use, c.RunE = "nodes [NODES…]", list
+	return c
 }
 
 func (a *app) nodesAction(verb, short, endpoint string) *cobra.Command {

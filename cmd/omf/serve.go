@@ -14,6 +14,9 @@ import (
 
 	"loadnode/bus/embedded"
 	"loadnode/cmd/omf/internal/config"
+	"loadnode/frisbeesvc"
+	"loadnode/frisbeesvc/catalogue"
+	"loadnode/handler"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -92,6 +95,10 @@ func (a *app) serve(ctx context.Context, size string, f simFlags) error {
 		return &exit{code: exitUnreachable, err: err, hint: "choose another address with --nats-listen"}
 	case errors.Is(err, embedded.ErrStoreInUse), errors.Is(err, errStateInUse):
 		return &exit{code: exitUnreachable, err: err, hint: "one server works on a state directory at a time; choose another with --state"}
+	case errors.Is(err, catalogue.ErrInUse):
+		return &exit{code: exitUnreachable, err: err, hint: "one image service works on an image directory at a time; choose another with --images"}
+	case errors.Is(err, frisbeesvc.ErrConfig), errors.Is(err, handler.ErrConfig):
+		return &exit{code: exitUsage, err: err}
 	}
 	return err
 }

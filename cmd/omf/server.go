@@ -70,9 +70,9 @@ type addresses struct {
 	nats, http string
 }
 
-// readyTimeout is how long the services of a process may take until they
-// answer.
-const readyTimeout = 60 * time.Second
+// readyTimeout is how long the services of a process may take to answer before
+// that is remarkable.
+const readyTimeout = 30 * time.Second
 
 // ownerTTL is how long an instance that died keeps what it looked after from
 // the others.
@@ -263,14 +263,17 @@ func (s *server) run(ctx context.Context, listener net.Listener, ready func(addr
 		})
 	}
 	group.Go(func() error {
-		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-		defer cancel()
 		for _, r := range roles {
-			if err := r.ready(ctx); err != nil {
-				if errors.Is(ctx.Err(), context.Canceled) {
-					return nil
-				}
-				return fmt.Errorf("role %s is not ready after %s: %w", r.name, readyTimeout, err)
+			// A long log takes its time, and a bus may be away: that is told, and
+			// is no reason to give up.
+			late := time.AfterFunc(readyTimeout, func() { s.log.Warn("role does not answer yet", "role", r.name, "dur", readyTimeout) })
+			err := r.ready(ctx)
+			late.Stop()
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("role %s does not answer: %w", r.name, err)
 			}
 		}
 		ready(s.addr)
