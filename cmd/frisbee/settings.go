@@ -24,7 +24,7 @@ Loads an .ndz image from a multicast group onto a disk, or into a file.
   -z            make free space zero, to the end of a disk
   -T SECONDS    give up when, after joining, no data comes for so long
   -r SECONDS    wait a random time up to this before joining
-  -R CHUNKS     how many chunks are on order at a time (default 8)
+  -R CHUNKS     how many chunks are on order at a time (default 6)
   -O            ask for chunks in order
   -C MEGABYTES  memory for chunks that arrive (default 64)
   -W MEGABYTES  memory for data on its way to the disk

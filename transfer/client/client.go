@@ -32,8 +32,10 @@ const (
 	// two more so that neither waits for the other.
 	MinMemory = 4 * wire.ChunkSize
 	// DefaultReadAhead is how many chunks are on order at a time, by all
-	// clients of the group together.
-	DefaultReadAhead = 8
+	// clients of the group together. It also bounds what can be on its way to a
+	// receiver that is not scheduled, and stays well below what a receive
+	// buffer of mcast.DefaultBuffer holds; at 1 Gbit/s it is 50 ms of work.
+	DefaultReadAhead = 6
 	// maxWorkers is the default's upper bound.
 	maxWorkers = 4
 	// maxBad is how often the same chunk may arrive damaged.

@@ -37,10 +37,11 @@ type fill struct {
 }
 
 const (
-	// repairAfter is how long blocks may be late (reordering), repairSpread the
-	// random addition by which one client's repair request comes before the
-	// others', which then keep theirs.
-	repairAfter  = 20 * time.Millisecond
+	// repairAfter is how long blocks may be late (reordering; and our server
+	// does not send again what it sent 60 ms ago), repairSpread the random
+	// addition by which one client's repair request comes before the others',
+	// which then keep theirs.
+	repairAfter  = 60 * time.Millisecond
 	repairSpread = 40 * time.Millisecond
 )
 

@@ -12,10 +12,11 @@ const (
 	// crossing is how old the sending of a block may be for its asker not to
 	// have seen it yet when it asked for the whole chunk for the first time: a
 	// legacy client may have it in its socket buffer.
-	crossing = 100 * time.Millisecond
+	crossing = 250 * time.Millisecond
 	// flight is the same for someone who names missing blocks, or asks again:
-	// only what is on its way now can have been missed.
-	flight = 20 * time.Millisecond
+	// only what is on its way now can have been missed. On a busy machine the
+	// question itself is that old when it is read.
+	flight = 60 * time.Millisecond
 )
 
 // receive takes what clients say, until ctx ends.
