@@ -44,10 +44,10 @@ func (k *keeper) arm(ctx context.Context, s job.State) {
 		a.at, a.fire = time.Time{}, nil
 		return
 	}
-	if next.Before(h.awake) {
-		next = h.awake
-	}
 	now := h.clock.Now()
+	if at := h.awakeAt(now); next.Before(at) {
+		next = at
+	}
 	wake := next
 	if wake.Before(a.quiet) {
 		wake = a.quiet

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
 	"loadnode/bus"
 	"loadnode/events"
@@ -32,14 +31,14 @@ type Handler struct {
 	drivers drivers
 	slots   chan struct{} // effects that may run at once
 
-	awake  time.Time // missed deadlines count from here
+	awake  awake
 	ctx    context.Context
 	work   sync.WaitGroup // everything that Run waits for
 	owners owners
 
 	mu      sync.Mutex
 	keepers map[key]*keeper
-	closed  bool
+	open    bool // the log is read, and Run has not ended
 }
 
 // New makes a handler; Run starts it.
@@ -87,7 +86,7 @@ func (h *Handler) Run(ctx context.Context) error {
 	defer cancel(nil)
 	h.ctx = ctx
 	defer h.work.Wait()
-	defer h.close()
+	defer h.setOpen(false)
 	defer cancel(nil)
 
 	err := h.start(ctx, cancel)
@@ -128,7 +127,9 @@ func (h *Handler) start(ctx context.Context, fail context.CancelCauseFunc) error
 			return context.Cause(ctx)
 		}
 	}
-	h.awake = h.clock.Now().Add(h.policy.Grace)
+	h.awake.since(h.clock.Now().Add(h.policy.Grace))
+	begin("connection", h.watchConnection)
+	h.setOpen(true)
 	open := h.book.open()
 	h.log.Info("handler has read the log", "jobs_open", len(open))
 	for _, k := range open {
@@ -177,7 +178,7 @@ func (h *Handler) keeper(k key, create bool) *keeper {
 	if kp := h.keepers[k]; kp != nil {
 		return kp
 	}
-	if h.closed || s.Over() || s.Phase == job.Unknown && !create {
+	if !h.open || s.Over() || s.Phase == job.Unknown && !create {
 		return nil
 	}
 	kp := newKeeper(h, k)
@@ -201,10 +202,10 @@ func (h *Handler) allKeepers() []*keeper {
 	return out
 }
 
-func (h *Handler) close() {
+func (h *Handler) setOpen(open bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.closed = true
+	h.open = open
 }
 
 // submit gives an input to a job and returns when its facts are stored. A
@@ -240,7 +241,8 @@ func (h *Handler) submit(ctx context.Context, k key, in job.Input) error {
 var errClosing = errors.New("the handler is shutting down")
 
 func (h *Handler) moment(testbed string) job.Moment {
-	return job.Moment{Now: h.clock.Now(), Awake: h.awake, Seen: func(n string) job.Sighting {
+	now := h.clock.Now()
+	return job.Moment{Now: now, Awake: h.awakeAt(now), Seen: func(n string) job.Sighting {
 		return h.nodes.sighting(testbed, n)
 	}}
 }

@@ -1,0 +1,109 @@
+package handler_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"loadnode/bus"
+	"loadnode/events"
+	"loadnode/handler"
+	"loadnode/handler/inventory"
+	"loadnode/handler/power"
+)
+
+// script is a power driver whose far side remembers nothing, such as a shell
+// script: every request acts.
+type script struct {
+	w      *world
+	refuse bool // every action but status fails
+	blind  bool // status is not known
+}
+
+func (*script) Repeatable() bool { return false }
+
+func (s *script) Do(ctx context.Context, r power.Request) (power.State, error) {
+	if s.refuse && r.Action != events.PowerStatus {
+		return power.State{}, errors.New("exit status 7: no route to the chassis")
+	}
+	r.Effect = "" // acted upon each time
+	var st power.State
+	err := s.w.conn.Request(ctx, events.PowerSubject(r.Testbed, r.Node, r.Action), r, &st)
+	st.LastEffect = ""
+	if s.blind {
+		st.Power = power.Unknown
+	}
+	return st, err
+}
+
+func (w *world) startScript(id string, s *script) *running {
+	w.t.Helper()
+	return w.startWith(id, nil, func(inventory.Power, power.Deps) (power.Driver, error) { return s, nil })
+}
+
+// With a driver that remembers nothing, a successor looks before it acts: no
+// node is started twice for a step that had taken effect.
+func TestKilledAtEveryFactWithScripts(t *testing.T) {
+	for _, blind := range []bool{false, true} {
+		for k := 1; k <= 17; k++ {
+			t.Run(fmt.Sprintf("%d blind=%t", k, blind), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, 1, 2)
+				s := &script{w: w, blind: blind}
+				h := w.startScript("h1", s)
+				id := w.load(events.LoadRequest{Nodes: "all"})
+				w.until(fmt.Sprintf("%d facts", k), func(log []bus.Message) bool { return len(log) >= k })
+				h.kill(t)
+				w.startScript("h1", s)
+				r := w.finished(id)
+				require.Equal(t, 2, r.OK, "%+v", r.Results)
+				for _, res := range r.Results {
+					// A kill between the fact and the script leaves a reboot that
+					// nobody did: the second attempt does it. It is never two starts
+					// for one attempt.
+					n := w.nodes[res.Node]
+					require.LessOrEqual(t, n.count(func(n *node) int { return n.cycles }), res.Attempts, res.Node)
+				}
+				w.free()
+			})
+		}
+	}
+}
+
+func TestPowerControllerRefuses(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.startWith("h1", func(p *handler.Policy) { p.CheckIn = time.Second }, func(inventory.Power, power.Deps) (power.Driver, error) {
+		return &script{w: w, refuse: true}, nil
+	})
+	r := w.finished(w.load(events.LoadRequest{Nodes: "all"}))
+	require.Equal(t, events.ClassPower, r.Results[0].Class)
+	require.Contains(t, r.Results[0].Error, "no route to the chassis")
+	w.free()
+}
+
+// An agent that runs is asked itself before its power controller is.
+func TestSoftRebootFirst(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	inv, err := inventory.Parse([]byte(`
+version: 1
+testbeds:
+  default:
+    nodes:
+      n1-1: {power: {driver: exec, command: [/bin/true, "{action}"]}}
+`))
+	require.NoError(t, err)
+	w.inv = inv
+	n := w.nodes["n1-1"]
+	_, err = n.power(context.Background(), asRequest(t, events.PowerRequest{Node: "n1-1", Action: events.PowerOn, Netboot: true}))
+	require.NoError(t, err)
+	n.softBoot = true
+	w.startScript("h1", &script{w: w, refuse: true}) // hard ways do not work
+	id := w.load(events.LoadRequest{Nodes: "all", Then: events.ThenStay})
+	require.Equal(t, events.OutcomeOK, w.finished(id).Outcome)
+	require.Equal(t, 2, n.count(func(n *node) int { return n.cycles }))
+	w.free()
+}
