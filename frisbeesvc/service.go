@@ -203,6 +203,14 @@ func (s *Service) Run(ctx context.Context) error {
 		return quiet(ctx, fmt.Errorf("image service of %s: %w", s.cfg.Testbed, err))
 	}
 	owners, err := s.cfg.Conn.Owners(ctx, ownerTTL)
+	for err != nil && bus.IsTransient(err) && ctx.Err() == nil {
+		s.log.Warn("ownership of testbeds is not there yet", "err", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+		owners, err = s.cfg.Conn.Owners(ctx, ownerTTL)
+	}
 	if err != nil {
 		return quiet(ctx, fmt.Errorf("image service of %s: %w", s.cfg.Testbed, err))
 	}
