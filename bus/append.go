@@ -24,8 +24,10 @@ const (
 	headerBatchCommit = "Nats-Batch-Commit"
 )
 
-// Codes of JetStream that Append tells apart.
+// Codes of JetStream that are told apart.
 const (
+	codeNoPeers          = 10005 // too few servers to place a stream on
+	codeStreamConfig     = 10052 // a configuration that the server does not take
 	codeWrongLastSeq     = 10071 // somebody appended since
 	codeWrongLastSeqBusy = 10164 // somebody's append is being replicated right now
 	codeBatchIncomplete  = 10176
@@ -170,7 +172,7 @@ func (c *Conn) publishBatch(ctx context.Context, msgs []*nats.Msg) (Ack, error) 
 // msgs. It returns the sequence of the last of them, 0 when they are not, and
 // whether any fact follows.
 func (c *Conn) ownFacts(ctx context.Context, filter string, last uint64, msgs []*nats.Msg) (own uint64, follows bool, err error) {
-	gctx, done := c.guard(ctx, onAPI)
+	gctx, done := c.api(ctx)
 	defer done()
 	s, err := c.stream(gctx, StreamFacts)
 	if err != nil {

@@ -20,6 +20,7 @@ const (
 	dialTimeout           = 2 * time.Second
 	drainTimeout          = 5 * time.Second
 	ackTimeout            = 5 * time.Second
+	apiTimeout            = 5 * time.Second
 )
 
 // Config says how to connect. The zero value connects to nats.DefaultURL
@@ -245,6 +246,17 @@ func (c *Conn) guard(ctx context.Context, match func(subject string) bool) (cont
 		delete(c.guards, g)
 		c.mu.Unlock()
 		cancel(nil)
+	}
+}
+
+// api is a guard for one exchange with the API of JetStream: it has apiTimeout
+// to answer, whatever ctx has, because a cluster without a leader does not.
+func (c *Conn) api(ctx context.Context) (context.Context, func()) {
+	tctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	gctx, done := c.guard(tctx, onAPI)
+	return gctx, func() {
+		done()
+		cancel()
 	}
 }
 

@@ -202,6 +202,10 @@ func TestIsTransient(t *testing.T) {
 		{&events.Error{Code: events.CodeUnavailable}, true},
 		{&jetstream.APIError{Code: 400}, false},
 		{&jetstream.APIError{Code: 503}, true},
+		{&jetstream.APIError{Code: 500, ErrorCode: 10009}, true},  // not the leader
+		{&jetstream.APIError{Code: 500, ErrorCode: 10052}, false}, // configuration
+		{&jetstream.APIError{Code: 400, ErrorCode: 10005}, true},  // no peers yet
+		{&jetstream.APIError{Code: 429}, true},
 	} {
 		require.Equal(t, c.want, bus.IsTransient(c.err), "%v", c.err)
 		if c.err != nil {

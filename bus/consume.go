@@ -101,7 +101,9 @@ func (c *Conn) consumeOnce(ctx context.Context, cfg ConsumeConfig, p *pool) erro
 	if maxDeliver <= 0 {
 		maxDeliver = -1
 	}
-	_, err := c.js.CreateOrUpdateConsumer(gctx, cfg.Stream, jetstream.ConsumerConfig{
+	actx, cancel := context.WithTimeout(gctx, apiTimeout)
+	defer cancel()
+	_, err := c.js.CreateOrUpdateConsumer(actx, cfg.Stream, jetstream.ConsumerConfig{
 		Durable:        cfg.Durable,
 		FilterSubjects: cfg.Filters,
 		AckPolicy:      jetstream.AckExplicitPolicy,

@@ -105,7 +105,9 @@ func IsTransient(err error) bool {
 	case errors.As(err, &remote):
 		return remote.Retryable || remote.Code == events.CodeUnavailable || remote.Code == events.CodeBusy
 	case errors.As(err, &api):
-		return api.Code >= 500
+		// Servers blame themselves (5xx) for what passes, and for a
+		// configuration; a cluster that is coming up has no peers yet.
+		return api.Code >= 500 && api.ErrorCode != codeStreamConfig || api.Code == 429 || api.ErrorCode == codeNoPeers
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject),
 		errors.Is(err, nats.ErrConnectionClosed): // by Close: a lost one is not closed
 		return false

@@ -26,7 +26,7 @@ type Owners struct {
 // Owners opens the bucket and creates it if there is none. ttl is how long an
 // ownership lasts without being renewed, at least a second.
 func (c *Conn) Owners(ctx context.Context, ttl time.Duration) (*Owners, error) {
-	gctx, done := c.guard(ctx, onAPI)
+	gctx, done := c.api(ctx)
 	defer done()
 	replicas := 1
 	if s, err := c.stream(gctx, StreamFacts); err == nil {

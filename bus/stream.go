@@ -41,15 +41,22 @@ type StreamOptions struct {
 // EnsureStreams creates the streams or brings them to the wanted
 // configuration. One role owns them and calls this at its start (the server's
 // process, or the first handler on an external cluster); all others call
-// AwaitStreams. It is harmless to repeat.
+// AwaitStreams. It is harmless to repeat. While ctx lives
+// it waits for a cluster that is coming up.
 func (c *Conn) EnsureStreams(ctx context.Context, o StreamOptions) error {
 	for _, cfg := range streamConfigs(o) {
-		ctx, done := c.guard(ctx, onAPI)
-		_, err := c.js.CreateOrUpdateStream(ctx, cfg)
-		cause := context.Cause(ctx)
-		done()
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", cfg.Name, classify(err, cause))
+		for delay := newDelays(50*time.Millisecond, time.Second); ; {
+			gctx, done := c.api(ctx)
+			_, err := c.js.CreateOrUpdateStream(gctx, cfg)
+			err = classify(err, context.Cause(gctx))
+			done()
+			if err == nil {
+				break
+			}
+			if !IsTransient(err) || !delay.wait(ctx) {
+				return fmt.Errorf("stream %s: %w", cfg.Name, withContext(ctx, err))
+			}
+			c.log.Warn("stream not ready", "stream", cfg.Name, "err", err)
 		}
 	}
 	return nil
@@ -166,7 +173,7 @@ func streamConfigs(o StreamOptions) []jetstream.StreamConfig {
 func (c *Conn) AwaitStreams(ctx context.Context) error {
 	for _, name := range Streams() {
 		for delay := newDelays(50*time.Millisecond, time.Second); ; {
-			gctx, done := c.guard(ctx, onAPI)
+			gctx, done := c.api(ctx)
 			_, err := c.js.Stream(gctx, name)
 			err = classify(err, context.Cause(gctx))
 			done()
@@ -205,7 +212,7 @@ func (c *Conn) stream(ctx context.Context, name string) (jetstream.Stream, error
 // Last returns the newest message of a stream that matches filter, or
 // ErrNoMessage.
 func (c *Conn) Last(ctx context.Context, stream, filter string) (*Message, error) {
-	gctx, done := c.guard(ctx, onAPI)
+	gctx, done := c.api(ctx)
 	defer done()
 	s, err := c.stream(gctx, stream)
 	if err == nil {
@@ -222,7 +229,7 @@ func (c *Conn) Last(ctx context.Context, stream, filter string) (*Message, error
 
 // Get returns the message of a stream with a sequence, or ErrNoMessage.
 func (c *Conn) Get(ctx context.Context, stream string, seq uint64) (*Message, error) {
-	gctx, done := c.guard(ctx, onAPI)
+	gctx, done := c.api(ctx)
 	defer done()
 	s, err := c.stream(gctx, stream)
 	if err == nil {

@@ -34,7 +34,7 @@ func (c *Conn) Schedule(ctx context.Context, testbed, job string, at time.Time) 
 // CancelSchedule takes the schedule of a job back. A wake-up that is stored
 // already stays. No schedule is fine.
 func (c *Conn) CancelSchedule(ctx context.Context, testbed, job string) error {
-	gctx, done := c.guard(ctx, onAPI)
+	gctx, done := c.api(ctx)
 	defer done()
 	s, err := c.stream(gctx, StreamTimers)
 	if err == nil {

@@ -92,13 +92,13 @@ func (w *watch) once(ctx context.Context) error {
 	gctx, done := w.c.guard(ctx, onAPI)
 	defer done()
 	broken := func(err error) error { return classify(err, context.Cause(gctx)) }
-	s, err := w.c.js.Stream(gctx, w.cfg.Stream)
+	actx, cancel := context.WithTimeout(gctx, apiTimeout)
+	defer cancel()
+	s, err := w.c.js.Stream(actx, w.cfg.Stream)
 	if err != nil {
 		return broken(err)
 	}
-	info := s.CachedInfo()
-	cc := w.consumer(info)
-	cons, err := s.CreateConsumer(gctx, cc)
+	cons, err := s.CreateConsumer(actx, w.consumer(s.CachedInfo()))
 	if err != nil {
 		return broken(err)
 	}
@@ -130,7 +130,9 @@ func (w *watch) once(ctx context.Context) error {
 		switch {
 		case errors.Is(err, errIdle) && pending > 0:
 			// What was counted may be gone meanwhile, pushed out by limits.
-			ci, err := cons.Info(gctx)
+			ictx, cancel := context.WithTimeout(gctx, apiTimeout)
+			ci, err := cons.Info(ictx)
+			cancel()
 			if err != nil {
 				return broken(err)
 			}
