@@ -467,7 +467,7 @@ func TestAuthentication(t *testing.T) {
 	state := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(state, "images"), 0o755))
 	smallImage(t, filepath.Join(state, "images", "small.ndz"), 1)
-	s := omfBackground(t, "ready: ", "serve", "--state", state, "--nats-listen", "0.0.0.0:0", "--http", "127.0.0.1:0", "--log", "warn", "--grid", "1x1")
+	s := omfBackground(t, "ready: ", append([]string{"serve", "--state", state, "--nats-listen", "0.0.0.0:0", "--http", "127.0.0.1:0", "--log", "warn", "--grid", "1x1"}, ownSessions(t)...)...)
 	url := strings.Fields(s.ready)[1]
 	port := url[strings.LastIndex(url, ":")+1:]
 	url = "nats://127.0.0.1:" + port
@@ -504,7 +504,7 @@ func TestServeOutOfTheBox(t *testing.T) {
 	state := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(state, "images"), 0o755))
 	want := smallImage(t, filepath.Join(state, "images", "small.ndz"), 1)
-	s := omfBackground(t, "ready: ", "serve", "--state", state, "--nats-listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log", "warn")
+	s := omfBackground(t, "ready: ", append([]string{"serve", "--state", state, "--nats-listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log", "warn"}, ownSessions(t)...)...)
 	url := strings.Fields(s.ready)[1]
 	dir := t.TempDir()
 	omfBackground(t, "ready: 4 nodes", "sim", "--grid", "2x2", "--server", url, "--dir", dir, "--boot", "10ms-50ms", "--log", "warn")
