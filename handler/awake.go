@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // awake is the time from which missed deadlines count. A handler that was
@@ -37,7 +35,7 @@ func (h *Handler) awakeAt(now time.Time) time.Time {
 // watchConnection begins another grace each time that the bus is back.
 func (h *Handler) watchConnection(ctx context.Context) error {
 	nc := h.conn.NATS()
-	states := nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING)
+	states := nc.StatusChanged()
 	defer nc.RemoveStatusListener(states)
 	for {
 		select {

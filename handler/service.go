@@ -131,7 +131,8 @@ func (h *Handler) answerJob(ctx context.Context, tb *inventory.Testbed, r bus.Re
 	}
 	k := key{tb.Name, q.Job}
 	s, _, _ := h.book.job(k)
-	if s.Phase == job.Unknown && events.CheckName(q.Job) == nil && h.unread(ctx, k) {
+	// Who has seen a fact in the log asks about nothing older.
+	if !s.Over() && events.CheckName(q.Job) == nil && h.unread(ctx, k) {
 		s, _, _ = h.book.job(k)
 	}
 	if s.Phase == job.Unknown {

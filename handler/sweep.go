@@ -2,18 +2,14 @@ package handler
 
 import (
 	"context"
-	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
+	"encoding/json"
+	"fmt"
+	"strings"
 
 	"loadnode/bus"
 	"loadnode/events"
 	"loadnode/handler/job"
 )
-
-// purgeTimeout bounds the archiving of one job: a few thousand small requests
-// to the server, in the background.
-const purgeTimeout = time.Minute
 
 // sweep looks for what was left behind, at the start and regularly: leases of
 // jobs that ended or never were, sessions of ended jobs, old facts.
@@ -94,25 +90,31 @@ func (h *Handler) archive(ctx context.Context, testbed string) {
 	}
 }
 
-// purgeNodes removes the facts of the nodes of a job from the log.
+// purgeNodes removes the facts of the nodes of a job from the log, by the API
+// of the server: the bus, which only ever appends, has no way to.
 func (h *Handler) purgeNodes(ctx context.Context, k key) error {
-	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	stream, err := h.conn.JetStream().Stream(ctx, bus.StreamFacts)
+	nodes := strings.TrimSuffix(events.JobFacts(k.testbed, k.job), ">") + "node.>"
+	req, err := json.Marshal(map[string]string{"filter": nodes})
 	if err != nil {
 		return err
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(events.JobFacts(k.testbed, k.job)))
+	m, err := h.conn.NATS().RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+bus.StreamFacts, req)
 	if err != nil {
 		return err
 	}
-	for subject := range info.State.Subjects {
-		if a, err := events.ParseSubject(subject); err != nil || a.Node == "" {
-			continue
-		}
-		if err := stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
-			return err
-		}
+	var answer struct {
+		Success bool `json:"success"`
+		Error   struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return err
+	}
+	if !answer.Success {
+		return fmt.Errorf("purge %s: %s", nodes, answer.Error.Description)
 	}
 	return nil
 }
