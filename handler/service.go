@@ -53,11 +53,25 @@ func (h *Handler) answerStatus(context.Context, *inventory.Testbed, bus.Request)
 	return h.State(), nil
 }
 
-func (h *Handler) answerNodes(_ context.Context, tb *inventory.Testbed, r bus.Request) (any, error) {
+// newest waits until everything that the log holds by now is read: who has
+// seen a fact asks about nothing older. Without a bus the answer is what is
+// known.
+func (h *Handler) newest(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	for _, filter := range []string{events.AllJobFacts, events.AllLeases} {
+		if m, err := h.conn.Last(ctx, bus.StreamFacts, filter); err == nil {
+			_ = h.book.awaitWatch(ctx, m.Seq) // late is better than never
+		}
+	}
+}
+
+func (h *Handler) answerNodes(ctx context.Context, tb *inventory.Testbed, r bus.Request) (any, error) {
 	var q events.NodesQuery
 	if err := r.Decode(&q); err != nil {
 		return nil, err
 	}
+	h.newest(ctx)
 	nodes, missing := tb.Nodes(), []string(nil)
 	if q.Nodes != "" {
 		var refusal *events.Error
@@ -92,7 +106,8 @@ func (h *Handler) nodeList(tb *inventory.Testbed, nodes []*inventory.Node, missi
 // maxJobs is how many jobs the list shows, the newest ones.
 const maxJobs = 1000
 
-func (h *Handler) answerJobs(_ context.Context, tb *inventory.Testbed, _ bus.Request) (any, error) {
+func (h *Handler) answerJobs(ctx context.Context, tb *inventory.Testbed, _ bus.Request) (any, error) {
+	h.newest(ctx)
 	all := h.book.all(tb.Name)
 	out := events.JobList{Jobs: make([]events.JobSummary, 0, min(len(all), maxJobs))}
 	for _, s := range all[:min(len(all), maxJobs)] {
@@ -130,11 +145,8 @@ func (h *Handler) answerJob(ctx context.Context, tb *inventory.Testbed, r bus.Re
 		return nil, err
 	}
 	k := key{tb.Name, q.Job}
+	h.newest(ctx)
 	s, _, _ := h.book.job(k)
-	// Who has seen a fact in the log asks about nothing older.
-	if !s.Over() && events.CheckName(q.Job) == nil && h.unread(ctx, k) {
-		s, _, _ = h.book.job(k)
-	}
 	if s.Phase == job.Unknown {
 		return nil, &events.Error{Code: events.CodeNotFound, Message: fmt.Sprintf("no job %q in testbed %s", q.Job, tb.Name), Hint: "run: omf jobs"}
 	}

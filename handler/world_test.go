@@ -44,6 +44,8 @@ type world struct {
 	inv   *inventory.Inventory
 	svc   *images
 
+	ended chan struct{} // with the test
+
 	mu      sync.Mutex
 	log     []bus.Message
 	changed chan struct{}
@@ -51,7 +53,7 @@ type world struct {
 
 func newWorld(t *testing.T, columns, rows int) *world {
 	t.Helper()
-	w := &world{t: t, h: bustest.Start(t), nodes: map[string]*node{}, inv: inventory.Sim(columns, rows), changed: make(chan struct{})}
+	w := &world{t: t, h: bustest.Start(t), nodes: map[string]*node{}, inv: inventory.Sim(columns, rows), changed: make(chan struct{}), ended: make(chan struct{})}
 	w.conn = w.h.Connect(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	var endpoints []bus.Endpoint
@@ -81,6 +83,7 @@ func newWorld(t *testing.T, columns, rows int) *world {
 		})
 	}()
 	t.Cleanup(func() {
+		close(w.ended)
 		cancel()
 		<-done
 		for _, n := range w.nodes {
@@ -454,7 +457,11 @@ func (n *node) load(r bus.Request, boot string) (any, error) {
 			return
 		}
 		if hold != nil {
-			<-hold
+			select {
+			case <-hold:
+			case <-n.w.ended:
+				return
+			}
 		}
 		n.mu.Lock()
 		o.last = end
