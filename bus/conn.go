@@ -264,7 +264,9 @@ func onSubject(subject string) func(string) bool {
 	return func(s string) bool { return s == subject }
 }
 
-func onAPI(subject string) bool { return strings.HasPrefix(subject, "$JS.API.") }
+func onAPI(subject string) bool {
+	return strings.HasPrefix(subject, "$JS.API.") || strings.HasPrefix(subject, "$KV.")
+}
 
 func (c *Conn) asyncError(sub *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrPermissionViolation) {

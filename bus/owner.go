@@ -49,12 +49,14 @@ func (c *Conn) Owners(ctx context.Context, ttl time.Duration) (*Owners, error) {
 // Acquire makes owner the owner of key, if nobody is or owner is already, and
 // reports whether it is the owner now. The time begins anew.
 func (o *Owners) Acquire(ctx context.Context, key, owner string) (bool, error) {
-	_, err := o.kv.Create(ctx, events.Escape(key), []byte(owner))
+	gctx, done := o.c.api(ctx)
+	defer done()
+	_, err := o.kv.Create(gctx, events.Escape(key), []byte(owner))
 	if errors.Is(err, jetstream.ErrKeyExists) {
 		return o.Renew(ctx, key, owner)
 	}
 	if err != nil {
-		return false, fmt.Errorf("acquire %s: %w", key, classify(err, nil))
+		return false, fmt.Errorf("acquire %s: %w", key, classify(err, context.Cause(gctx)))
 	}
 	return true, nil
 }
@@ -62,29 +64,33 @@ func (o *Owners) Acquire(ctx context.Context, key, owner string) (bool, error) {
 // Renew lets the time of an ownership begin anew. It reports false when owner
 // does not own key any more.
 func (o *Owners) Renew(ctx context.Context, key, owner string) (bool, error) {
-	e, err := o.kv.Get(ctx, events.Escape(key))
+	gctx, done := o.c.api(ctx)
+	defer done()
+	e, err := o.kv.Get(gctx, events.Escape(key))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("renew %s: %w", key, classify(err, nil))
+		return false, fmt.Errorf("renew %s: %w", key, classify(err, context.Cause(gctx)))
 	}
 	if string(e.Value()) != owner {
 		return false, nil
 	}
-	_, err = o.kv.Update(ctx, events.Escape(key), []byte(owner), e.Revision())
+	_, err = o.kv.Update(gctx, events.Escape(key), []byte(owner), e.Revision())
 	if isWrongLastSeq(err) {
 		return false, nil // taken, released or expired meanwhile
 	}
 	if err != nil {
-		return false, fmt.Errorf("renew %s: %w", key, classify(err, nil))
+		return false, fmt.Errorf("renew %s: %w", key, classify(err, context.Cause(gctx)))
 	}
 	return true, nil
 }
 
 // Release gives key back if owner owns it.
 func (o *Owners) Release(ctx context.Context, key, owner string) error {
-	e, err := o.kv.Get(ctx, events.Escape(key))
+	gctx, done := o.c.api(ctx)
+	defer done()
+	e, err := o.kv.Get(gctx, events.Escape(key))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil
 	}
@@ -92,22 +98,24 @@ func (o *Owners) Release(ctx context.Context, key, owner string) error {
 		if string(e.Value()) != owner {
 			return nil
 		}
-		err = o.kv.Delete(ctx, events.Escape(key), jetstream.LastRevision(e.Revision()))
+		err = o.kv.Delete(gctx, events.Escape(key), jetstream.LastRevision(e.Revision()))
 	}
 	if err != nil && !isWrongLastSeq(err) {
-		return fmt.Errorf("release %s: %w", key, classify(err, nil))
+		return fmt.Errorf("release %s: %w", key, classify(err, context.Cause(gctx)))
 	}
 	return nil
 }
 
 // Holder returns who owns key, "" for nobody.
 func (o *Owners) Holder(ctx context.Context, key string) (string, error) {
-	e, err := o.kv.Get(ctx, events.Escape(key))
+	gctx, done := o.c.api(ctx)
+	defer done()
+	e, err := o.kv.Get(gctx, events.Escape(key))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("holder of %s: %w", key, classify(err, nil))
+		return "", fmt.Errorf("holder of %s: %w", key, classify(err, context.Cause(gctx)))
 	}
 	return string(e.Value()), nil
 }

@@ -38,7 +38,7 @@ type WatchConfig struct {
 func (c *Conn) Watch(ctx context.Context, cfg WatchConfig, fn func(Message) error) error {
 	w := &watch{c: c, cfg: cfg, fn: fn, next: max(cfg.From, 1), last: cfg.LastPerSubject, started: !cfg.New}
 	if cfg.CaughtUp == nil {
-		w.caughtUp = true
+		w.cfg.CaughtUp = func() {}
 	}
 	for delay := newDelays(50*time.Millisecond, 2*time.Second); ; {
 		seen := w.next
@@ -82,6 +82,7 @@ type watch struct {
 	started  bool      // next is valid
 	last     bool      // still in the phase of LastPerSubject
 	caughtUp bool
+	target   uint64 // until it is delivered, the watch has not caught up
 }
 
 // once watches until something breaks.
@@ -98,7 +99,13 @@ func (w *watch) once(ctx context.Context) error {
 	if err != nil {
 		return broken(err)
 	}
-	cons, err := s.CreateConsumer(actx, w.consumer(s.CachedInfo()))
+	cc := w.consumer(s.CachedInfo())
+	if !w.caughtUp {
+		if w.target, err = w.newest(gctx, s); err != nil {
+			return broken(err)
+		}
+	}
+	cons, err := s.CreateConsumer(actx, cc)
 	if err != nil {
 		return broken(err)
 	}
@@ -114,9 +121,8 @@ func (w *watch) once(ctx context.Context) error {
 		return broken(err)
 	}
 	defer pull.stop()
-	pending := cons.CachedInfo().NumPending
 	for expect := uint64(1); ; {
-		if pending == 0 {
+		if !w.caughtUp && w.next > w.target {
 			w.reached()
 		}
 		patience := pullFor
@@ -128,17 +134,13 @@ func (w *watch) once(ctx context.Context) error {
 		}
 		raw, err := pull.next(gctx, patience)
 		switch {
-		case errors.Is(err, errIdle) && pending > 0:
-			// What was counted may be gone meanwhile, pushed out by limits.
-			ictx, cancel := context.WithTimeout(gctx, apiTimeout)
-			ci, err := cons.Info(ictx)
-			cancel()
+		case errors.Is(err, errIdle) && !w.caughtUp:
+			// What was to come may be gone meanwhile, pushed out by limits.
+			target, err := w.newest(gctx, s)
 			if err != nil {
 				return broken(err)
 			}
-			if ci.NumPending == 0 && ci.Delivered.Consumer < expect {
-				pending = 0
-			}
+			w.target = min(w.target, target)
 			continue
 		case errors.Is(err, errIdle), err == nil && raw == nil:
 			continue
@@ -163,22 +165,37 @@ func (w *watch) once(ctx context.Context) error {
 			}
 			w.next, w.at = md.Sequence.Stream+1, md.Timestamp
 		}
-		if pending > 0 {
-			pending--
-		}
-		if md.NumPending == 0 {
-			pending = 0
-		}
 	}
+}
+
+// newest is the sequence of the newest message that is watched for, 0 for
+// none. It is asked of the stream's leader: the consumer may sit on a replica
+// that is behind, so that its own count of what is to come proves nothing.
+func (w *watch) newest(ctx context.Context, s jetstream.Stream) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	filters := w.cfg.Filters
+	if len(filters) == 0 {
+		filters = []string{">"}
+	}
+	newest := uint64(0)
+	for _, f := range filters {
+		raw, err := s.GetLastMsgForSubject(ctx, f)
+		if isNoMessage(err) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		newest = max(newest, raw.Sequence)
+	}
+	return newest, nil
 }
 
 // reached notes that everything stored at the start is delivered.
 func (w *watch) reached() {
-	w.last = false
-	if !w.caughtUp {
-		w.caughtUp = true
-		w.cfg.CaughtUp()
-	}
+	w.last, w.caughtUp = false, true
+	w.cfg.CaughtUp()
 }
 
 // consumer is the configuration to go on with.
@@ -200,9 +217,10 @@ func (w *watch) consumer(info *jetstream.StreamInfo) jetstream.ConsumerConfig {
 	case !w.made.IsZero() && !info.Created.Equal(w.made):
 		// Another stream under the same name: all of it is new.
 		w.next, cc.OptStartSeq = 1, 1
-	case !w.at.IsZero() && info.State.LastSeq+1 < w.next:
+	case !w.at.IsZero() && info.State.LastSeq+1 < w.next && info.Config.Replicas == 1:
 		// The server has lost its end (telemetry is not synced): sequences
-		// are used again, go on by time.
+		// are used again, go on by time. (The leader of several replicas may
+		// only be slow to say how far it is.)
 		after := w.at.Add(1)
 		w.next, cc.OptStartSeq = 1, 0
 		cc.DeliverPolicy, cc.OptStartTime = jetstream.DeliverByStartTimePolicy, &after
