@@ -31,7 +31,7 @@ demo: build ## the whole system on this machine: 8 simulated nodes loaded and co
 	bin/omf demo
 
 bench: ## benchmarks; what they mean is in docs/performance.md
-	deploy/bench/run
+	$(GO) run ./deploy/bench
 
 lint: fmt vet ## formatting, vet, staticcheck; the import rules are a test of the root package
 	$(TOOLS) staticcheck ./...

@@ -69,12 +69,13 @@ var table = []rule{
 	{"frisbeesvc", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
 	{"agent", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
 
+	{"cmd/internal", nil, nil},
 	{"cmd/omf", []string{"..."}, []string{"cobra", "pflag", "prometheus", "yaml", "x/sys", "x/sync", "cloudevents", "nats.go", "compress"}},
 	{"cmd/omf-agent", []string{"events", "bus", "agent", "transfer/..."}, []string{"x/sys"}},
-	{"cmd/frisbee", []string{"transfer/..."}, nil},
-	{"cmd/frisbeed", []string{"transfer/..."}, nil},
-	{"cmd/imagezip", []string{"transfer/..."}, nil},
-	{"cmd/imageunzip", []string{"transfer/..."}, nil},
+	{"cmd/frisbee", []string{"transfer/...", "cmd/internal/..."}, nil},
+	{"cmd/frisbeed", []string{"transfer/...", "cmd/internal/..."}, nil},
+	{"cmd/imagezip", []string{"transfer/...", "cmd/internal/..."}, nil},
+	{"cmd/imageunzip", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"deploy", nil, nil},
 }
 
@@ -127,7 +128,7 @@ func (r *rule) allows(path string) bool {
 		}
 		return slices.ContainsFunc(r.own, func(p string) bool {
 			if base, ok := strings.CutSuffix(p, "..."); ok {
-				return strings.HasPrefix(own+"/", base) && !strings.HasPrefix(own, "cmd/")
+				return strings.HasPrefix(own+"/", base) && (base != "" || !below(own, "cmd"))
 			}
 			return own == p
 		})
