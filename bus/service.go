@@ -128,13 +128,7 @@ func (s *Service) startPlain(ctx context.Context, c *Conn, cfg ServiceConfig) er
 		slots := e.slots()
 		sub, err := c.subscribe(ctx, e.Subject, cfg.queue(), func(m *nats.Msg) {
 			s.dispatch(ctx, slots, func(stopped bool) {
-				e.answer(ctx, c, stopped, Request{Subject: m.Subject, Data: m.Data},
-					func(data []byte) error { return m.Respond(data) },
-					func(code, text string, data []byte) error {
-						return m.RespondMsg(&nats.Msg{Data: data, Header: nats.Header{
-							micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {text},
-						}})
-					})
+				e.answer(ctx, c, stopped, Request{Subject: m.Subject, Data: m.Data}, m.Reply)
 			})
 		})
 		if err != nil {
@@ -156,9 +150,7 @@ func (s *Service) startMicro(ctx context.Context, c *Conn, cfg ServiceConfig) er
 		gctx, done := c.guard(ctx, onSubject(e.Subject))
 		err := svc.AddEndpoint(e.Name, micro.HandlerFunc(func(r micro.Request) {
 			s.dispatch(ctx, slots, func(stopped bool) {
-				e.answer(ctx, c, stopped, Request{Subject: r.Subject(), Data: r.Data()},
-					func(data []byte) error { return r.Respond(data) },
-					func(code, text string, data []byte) error { return r.Error(code, text, data) })
+				e.answer(ctx, c, stopped, Request{Subject: r.Subject(), Data: r.Data()}, r.Reply())
 			})
 		}), micro.WithEndpointSubject(e.Subject))
 		if err == nil {
@@ -219,38 +211,54 @@ func (s *Service) dispatch(ctx context.Context, slots chan struct{}, f func(stop
 	}()
 }
 
-func (e Endpoint) answer(ctx context.Context, c *Conn, stopped bool, r Request, ok func([]byte) error, bad func(code, text string, data []byte) error) {
+// answer handles a request and publishes what comes of it on reply: the value
+// as JSON, or the error as data with the headers of the micro framework. It
+// does so itself, because micro's request may be answered only before its
+// handler returns. A request that wants no answer is carried out all the same.
+func (e Endpoint) answer(ctx context.Context, c *Conn, stopped bool, r Request, reply string) {
 	var v any
 	var err error = &events.Error{Code: events.CodeUnavailable, Message: "the service is stopping", Retryable: true}
 	if !stopped {
 		v, err = e.Handle(ctx, r)
 	}
-	var data []byte
-	if err == nil {
-		if v == nil {
-			v = events.Empty{}
-		}
-		data, err = json.Marshal(v)
-		if err == nil && len(data) > MaxEventBytes {
-			err = fmt.Errorf("answer of %s: %w: %d bytes, allowed are %d", e.Subject, ErrTooLarge, len(data), MaxEventBytes)
-		}
+	if reply == "" {
+		return
 	}
+	m := &nats.Msg{Subject: reply}
 	if err == nil {
-		err = ok(data)
-	} else {
-		refusal := events.AsError(err)
-		if refusal.Code == "" {
-			refusal.Code = events.CodeInternal
-		}
-		if refusal.Message == "" {
-			refusal.Message = string(refusal.Code)
-		}
-		var body []byte
-		if body, err = json.Marshal(refusal); err == nil {
-			err = bad(string(refusal.Code), oneLine(refusal), body)
-		}
+		m.Data, err = e.encode(v)
 	}
 	if err != nil {
+		m.Header, m.Data = refusal(err)
+	}
+	if err := c.nc.PublishMsg(m); err != nil {
 		c.log.Warn("answer not sent", "subject", r.Subject, "err", err)
 	}
+}
+
+func (e Endpoint) encode(v any) ([]byte, error) {
+	if v == nil {
+		v = events.Empty{}
+	}
+	data, err := json.Marshal(v)
+	if err == nil && len(data) > MaxEventBytes {
+		err = fmt.Errorf("answer of %s: %w: %d bytes, allowed are %d", e.Subject, ErrTooLarge, len(data), MaxEventBytes)
+	}
+	return data, err
+}
+
+// refusal is an error as headers and body of an answer.
+func refusal(err error) (nats.Header, []byte) {
+	e := events.AsError(err)
+	if e.Code == "" {
+		e.Code = events.CodeInternal
+	}
+	if e.Message == "" {
+		e.Message = string(e.Code)
+	}
+	body, err := json.Marshal(e)
+	if err != nil {
+		body = nil // strings and a flag: cannot happen, and the headers say it too
+	}
+	return nats.Header{micro.ErrorCodeHeader: {string(e.Code)}, micro.ErrorHeader: {oneLine(e)}}, body
 }

@@ -66,6 +66,9 @@ type FrisbeeState struct {
 	Sessions []SessionState `json:"sessions"`
 	// BlocksSent counts the data blocks of ended sessions of this process too.
 	BlocksSent int64 `json:"blocks_sent"`
+	// HTTP is the URL by which nodes and clients reach the service's HTTP
+	// routes, without a slash at the end.
+	HTTP string `json:"http,omitempty"`
 }
 
 // ImageQuery names an image.

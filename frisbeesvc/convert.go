@@ -71,7 +71,7 @@ func refuse(err error) *events.Error {
 	case errors.Is(err, catalogue.ErrName), errors.Is(err, catalogue.ErrNeedDigest):
 		out.Code = events.CodeBadRequest
 	case errors.Is(err, catalogue.ErrNotFound):
-		out.Code, out.Hint = events.CodeImage, "omf images list"
+		out.Code, out.Hint = events.CodeImage, "run: omf images ls"
 	case errors.Is(err, catalogue.ErrInvalid), errors.Is(err, catalogue.ErrDigest):
 		out.Code, out.Hint = events.CodeDamaged, "copy the image again, completely"
 	case errors.Is(err, catalogue.ErrExists), errors.As(err, &offset):

@@ -269,7 +269,7 @@ func (s *Service) active() (*term, error) {
 
 // State is what the endpoint status answers.
 func (s *Service) State() events.FrisbeeState {
-	st := events.FrisbeeState{Sessions: []events.SessionState{}, BlocksSent: s.ended.Load()}
+	st := events.FrisbeeState{Sessions: []events.SessionState{}, BlocksSent: s.ended.Load(), HTTP: s.cfg.HTTPBase}
 	if t, err := s.active(); err == nil {
 		st.Sessions = t.states()
 		for _, x := range st.Sessions {
