@@ -65,7 +65,40 @@ func newCluster(t *testing.T, victim string) *cluster {
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
 	c.conn = conn
+	t.Cleanup(c.explain)
 	return c
+}
+
+// explain tells, when the test has failed, what the server is waiting for.
+func (c *cluster) explain() {
+	if !c.t.Failed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for _, name := range []string{bus.StreamRequests, bus.StreamReports, bus.StreamTimers} {
+		s, err := c.conn.JetStream().Stream(ctx, name)
+		if err != nil {
+			c.t.Logf("stream %s: %v", name, err)
+			continue
+		}
+		state := s.CachedInfo().State
+		c.t.Logf("stream %s: %d messages, %d to %d", name, state.Msgs, state.FirstSeq, state.LastSeq)
+		for i := range s.ListConsumers(ctx).Info() {
+			c.t.Logf("  consumer %s: delivered %+v, acknowledged %+v, %d pending acks, %d redelivered, %d pulls waiting, %d messages pending",
+				i.Name, i.Delivered, i.AckFloor, i.NumAckPending, i.NumRedelivered, i.NumWaiting, i.NumPending)
+		}
+	}
+	var jobs events.JobList
+	err := c.conn.Request(ctx, events.HandlerSubject("default", events.HandlerJobs), events.Empty{}, &jobs)
+	if err == nil && len(jobs.Jobs) > 0 {
+		var d events.JobDetail
+		err = c.conn.Request(ctx, events.HandlerSubject("default", events.HandlerJob), events.JobQuery{Job: jobs.Jobs[0].Job}, &d)
+		c.t.Logf("last job: %+v", d)
+	}
+	if err != nil {
+		c.t.Logf("handler: %v", err)
+	}
 }
 
 // starts is how often the machine of a node was started so far.
