@@ -184,7 +184,11 @@ func (c *Client) overhear(i int, want *wire.Bitmap, now time.Time) {
 		if !want.Covers(&ch.fill.missing) {
 			return
 		}
-		ch.asked, ch.fill.repairAt = now, time.Time{}
+		if want.Count() < wire.BlocksPerChunk {
+			// A repair, which serves us as well. A request for the whole chunk
+			// is a late joiner's; the server may let it wait, we do not.
+			ch.asked, ch.fill.repairAt = now, time.Time{}
+		}
 	default:
 		return
 	}

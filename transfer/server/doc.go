@@ -13,6 +13,9 @@
 //     compared with what was really sent since its sender joined. What it must
 //     have heard is not sent again; what it cannot have heard is never dropped,
 //     so late joiners get the head of a running chunk without asking twice.
+//   - What late joiners want repeated has a small share of the rate while there
+//     are new blocks to send, and all of it afterwards: a second job for the
+//     image does not slow down the first.
 //   - The image is read ahead by other goroutines than the sending one, which
 //     meanwhile takes the next chunk that is ready.
 //   - The pace is kept by a schedule instead of a 1 ms clock, and follows the

@@ -1,7 +1,7 @@
 package server
 
 import (
-	"time"
+	"slices"
 
 	"loadnode/transfer/wire"
 )
@@ -10,11 +10,18 @@ import (
 type task struct {
 	chunk  int
 	want   wire.Bitmap
-	cursor int // blocks below it were passed in this round
+	cursor int // blocks below it were passed in this round; there is always one at or above it
 }
 
-// queue is what is to be sent, in the order of the first requests, one task for
-// each chunk. It is guarded by Server.mu; its size is bounded by the image's.
+// ahead counts the blocks still to come in this round.
+func (t *task) ahead() int {
+	m := wire.RangeBitmap(t.cursor, wire.BlocksPerChunk-t.cursor)
+	m.And(&t.want)
+	return m.Count()
+}
+
+// queue holds tasks in the order of the first requests, one for each chunk. It
+// is guarded by Server.mu; its size is bounded by the image's.
 type queue struct {
 	tasks   []*task
 	byChunk map[int]*task
@@ -35,91 +42,59 @@ func (q *queue) add(chunk int, want *wire.Bitmap) (fresh bool) {
 	return fresh
 }
 
-// upcoming lists the next n chunks.
-func (q *queue) upcoming(n int, dst []int) []int {
-	dst = dst[:0]
-	for _, t := range q.tasks[:min(n, len(q.tasks))] {
-		dst = append(dst, t.chunk)
+// queued gives what waits to be sent of a chunk.
+func (q *queue) queued(chunk int) wire.Bitmap {
+	if t := q.byChunk[chunk]; t != nil {
+		return t.want
 	}
-	return dst
+	return wire.Bitmap{}
 }
 
-// take removes up to n blocks of the first chunk for which ready says true and
-// gives their numbers. A chunk whose end was reached gives way to the others,
-// even if its beginning was asked for again meanwhile: else a stream of late
-// joiners could hold up everybody.
-func (q *queue) take(n int, ready func(chunk int) bool, dst []int) (chunk int, blocks []int) {
-	for i, t := range q.tasks {
-		if !ready(t.chunk) {
-			continue
-		}
-		blocks = dst[:0]
-		for b := t.want.Next(t.cursor); b >= 0 && len(blocks) < n; b = t.want.Next(b + 1) {
-			blocks = append(blocks, b)
-			t.want.Clear(b)
-			t.cursor = b + 1
-		}
-		if t.want.Next(t.cursor) < 0 {
-			q.tasks = append(q.tasks[:i], q.tasks[i+1:]...)
-			if t.want.Empty() {
-				delete(q.byChunk, t.chunk)
-			} else {
-				t.cursor = 0
-				q.tasks = append(q.tasks, t)
-			}
-		} else if i > 0 {
-			// Finish what was begun, whatever becomes ready meanwhile: clients
-			// take a change of the chunk for the end of its sending.
-			copy(q.tasks[1:i+1], q.tasks[:i])
-			q.tasks[0] = t
-		}
-		return t.chunk, blocks
+// first gives the first task whose chunk is ready, -1 if there is none.
+func (q *queue) first(ready func(chunk int) bool) int {
+	return slices.IndexFunc(q.tasks, func(t *task) bool { return ready(t.chunk) })
+}
+
+// take removes up to n blocks of task i and gives their numbers. A chunk whose
+// end was reached gives way to the others, even if its beginning was asked for
+// again meanwhile: else a stream of late joiners could hold up everybody.
+func (q *queue) take(i, n int, dst []int) (chunk int, blocks []int) {
+	t := q.tasks[i]
+	blocks = dst[:0]
+	for b := t.want.Next(t.cursor); b >= 0 && len(blocks) < n; b = t.want.Next(b + 1) {
+		blocks = append(blocks, b)
+		t.want.Clear(b)
+		t.cursor = b + 1
 	}
-	return 0, nil
-}
-
-// recent remembers what was sent lately and when, block by block.
-type recent struct {
-	ring []sentRun
-	next int
-}
-
-type sentRun struct {
-	chunk  int
-	blocks wire.Bitmap
-	at     time.Time
-}
-
-// recentRuns bounds the memory: at 64 blocks a run, 100 ms are covered up to 20 Gbit/s.
-const recentRuns = 4096
-
-func newRecent() *recent { return &recent{ring: make([]sentRun, 0, 64)} }
-
-func (r *recent) add(chunk int, blocks []int, at time.Time) {
-	run := sentRun{chunk: chunk, at: at}
-	for _, b := range blocks {
-		run.blocks.Set(b)
+	if t.want.Next(t.cursor) < 0 {
+		q.tasks = append(q.tasks[:i], q.tasks[i+1:]...)
+		if t.want.Empty() {
+			delete(q.byChunk, t.chunk)
+		} else {
+			t.cursor = 0
+			q.tasks = append(q.tasks, t)
+		}
+	} else if i > 0 {
+		// Finish what was begun, whatever becomes ready meanwhile: clients
+		// take a change of the chunk for the end of its sending.
+		copy(q.tasks[1:i+1], q.tasks[:i])
+		q.tasks[0] = t
 	}
-	if len(r.ring) < recentRuns {
-		r.ring = append(r.ring, run)
+	return t.chunk, blocks
+}
+
+// remove forgets blocks of a chunk which are sent for another reason.
+func (q *queue) remove(chunk int, blocks *wire.Bitmap) {
+	t := q.byChunk[chunk]
+	if t == nil {
 		return
 	}
-	r.ring[r.next] = run
-	r.next = (r.next + 1) % recentRuns
-}
-
-// since gives the blocks of a chunk that were sent after t.
-func (r *recent) since(chunk int, t time.Time) wire.Bitmap {
-	var m wire.Bitmap
-	n := len(r.ring)
-	for k := 1; k <= n; k++ {
-		run := &r.ring[(r.next-k+n)%n]
-		if !run.at.After(t) {
-			break
-		}
-		if run.chunk == chunk {
-			m.Or(&run.blocks)
-		}
+	t.want.AndNot(blocks)
+	switch {
+	case t.want.Empty():
+		delete(q.byChunk, chunk)
+		q.tasks = slices.DeleteFunc(q.tasks, func(o *task) bool { return o == t })
+	case t.want.Next(t.cursor) < 0:
+		t.cursor = 0
 	}
-	return m
 }

@@ -120,18 +120,56 @@ func (s *Server) request(d mcast.Datagram, chunk int, want wire.Bitmap, again bo
 	heard.And(&want)
 	s.stats.Heard += uint64(heard.Count())
 	want.AndNot(&heard)
-	n := want.Count()
-	if n == 0 {
+	if want.Empty() {
 		return
 	}
-	if age == flight && !s.lastRun[chunk].IsZero() && s.lastRun[chunk].After(e.Joined) {
-		e.Repairs += uint64(n)
+	fresh, repeats := s.sort(e, chunk, want, asked == wire.BlocksPerChunk)
+	if age == flight {
+		n := uint64(s.losses(e, chunk, want))
+		e.Repairs += n
 		e.losses += float64(n)
 	}
-	if !s.queue.add(chunk, &want) {
+	merged := true
+	if !fresh.Empty() {
+		merged = !s.plan.addFirst(chunk, &fresh)
+	}
+	if !repeats.Empty() {
+		merged = !s.plan.addRepeat(chunk, repeats) && merged
+	}
+	if merged {
 		s.stats.Merged++
 	}
 	s.poke()
+}
+
+// sort divides what e asks for by how soon it is sent (see plan). Who was there
+// when the sending of a chunk began is owed what it lost of it; who asks for all
+// of it again was away, or had no room, and shall not hold up the others. The
+// caller holds s.mu.
+func (s *Server) sort(e *entry, chunk int, want wire.Bitmap, whole bool) (first, repeats wire.Bitmap) {
+	if s.begun[chunk].IsZero() || !whole && !e.came.After(s.begun[chunk]) {
+		return want, repeats
+	}
+	first, repeats = want, want
+	first.AndNot(&s.sent[chunk])
+	repeats.And(&s.sent[chunk])
+	return first, repeats
+}
+
+// losses counts the blocks e asks for again because they were lost on the way,
+// so far as the server can know: what was sent while it listened, and is not
+// waiting to be repeated anyway. The caller holds s.mu.
+func (s *Server) losses(e *entry, chunk int, want wire.Bitmap) int {
+	if s.begun[chunk].IsZero() {
+		return 0
+	}
+	if e.came.After(s.begun[chunk]) {
+		passed := s.recent.since(chunk, e.Joined)
+		want.And(&passed)
+	}
+	waiting := s.plan.repeats.queued(chunk)
+	want.AndNot(&waiting)
+	return want.Count()
 }
 
 // answerJoin tells the size of the image, to the group and to the client itself

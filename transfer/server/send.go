@@ -27,7 +27,7 @@ func (s *Server) send(ctx context.Context) error {
 			return err
 		}
 		s.mu.Lock()
-		ahead = s.queue.upcoming(s.cfg.ReadAhead, ahead)
+		ahead = s.plan.upcoming(s.cfg.ReadAhead, ahead)
 		s.mu.Unlock()
 		if err := s.store.want(ahead); err != nil {
 			return err
@@ -41,7 +41,7 @@ func (s *Server) send(ctx context.Context) error {
 		var chunk int
 		s.mu.Lock()
 		burst := s.burstNow(now)
-		chunk, blocks = s.queue.take(burst, ready, blocks)
+		chunk, blocks = s.plan.take(burst, ready, blocks)
 		if len(blocks) > 0 {
 			s.account(chunk, blocks, now)
 		}
@@ -94,7 +94,9 @@ func (s *Server) burstNow(now time.Time) int {
 // account notes what is about to be sent. The caller holds s.mu.
 func (s *Server) account(chunk int, blocks []int, now time.Time) {
 	s.recent.add(chunk, blocks, now)
-	s.lastRun[chunk] = now
+	if s.begun[chunk].IsZero() {
+		s.begun[chunk] = now
+	}
 	for _, b := range blocks {
 		if s.sent[chunk].Has(b) {
 			s.stats.Resent++
@@ -111,7 +113,7 @@ func (s *Server) account(chunk int, blocks []int, now time.Time) {
 // rest waits for something to do, or ends the session when nobody wants it.
 func (s *Server) rest(ctx context.Context, now time.Time) error {
 	s.mu.Lock()
-	empty := len(s.queue.tasks) == 0
+	empty := s.plan.size() == 0
 	var until time.Time
 	var why error
 	if empty && s.cfg.Idle > 0 {

@@ -53,7 +53,7 @@ type Config struct {
 	// Check is called for each chunk that was read, before any of it is sent;
 	// an error ends Run with a *DamagedError. May be nil.
 	Check func(chunk int, data []byte) error
-	// ReadAhead in chunks; 0 means DefaultReadAhead.
+	// ReadAhead in chunks, at least 2; 0 means DefaultReadAhead.
 	ReadAhead int
 	// AskProgress asks clients for reports in this interval, whole seconds; 0 does not.
 	AskProgress time.Duration
@@ -74,7 +74,8 @@ type Stats struct {
 	Reports         uint64 // of progress
 	Merged          uint64 // requests whose chunk was queued already
 	Heard           uint64 // blocks asked for that their asker had just been sent
-	Queued          int    // chunks in the queue now
+	Queued          int    // tasks in both queues now, at most two for each chunk
+	Deferred        int    // of these, repeats for late joiners, which let new blocks pass
 
 	Undecodable uint64 // not a datagram of this protocol
 	BadSource   uint64 // claims another source than it came from
@@ -93,14 +94,14 @@ type Server struct {
 	wake   chan struct{}
 
 	mu      sync.Mutex
-	queue   *queue
+	plan    *plan
 	recent  *recent
 	clients *table
 	adapt   *adapter      // nil with a fixed rate
 	sent    []wire.Bitmap // blocks that were ever sent, of each chunk
-	lastRun []time.Time
-	active  time.Time // of the last request or report
-	left    time.Time // of the last leave
+	begun   []time.Time   // when the first block of each chunk was sent
+	active  time.Time     // of the last request or report
+	left    time.Time     // of the last leave
 	stats   Stats
 }
 
@@ -142,12 +143,13 @@ func New(cfg Config) (*Server, error) {
 	if cfg.ReadAhead == 0 {
 		cfg.ReadAhead = DefaultReadAhead
 	}
+	cfg.ReadAhead = max(cfg.ReadAhead, 2) // a new one and a repeat
 	chunks := int(size / wire.ChunkSize)
 	s := &Server{
 		cfg: cfg, chunks: chunks, source: cfg.Conn.Addr().Addr().As4(),
 		pace: NewBucket(cfg.Rate, nil), burst: cfg.Burst, wake: make(chan struct{}, 1),
-		queue: newQueue(), recent: newRecent(), clients: newTable(),
-		sent: make([]wire.Bitmap, chunks), lastRun: make([]time.Time, chunks),
+		plan: newPlan(), recent: newRecent(), clients: newTable(),
+		sent: make([]wire.Bitmap, chunks), begun: make([]time.Time, chunks),
 		stats: Stats{Chunks: chunks},
 	}
 	if !cfg.Fixed && cfg.Rate != Unlimited {
@@ -164,7 +166,7 @@ func (s *Server) Stats() Stats {
 	defer s.mu.Unlock()
 	st := s.stats
 	st.Rate = s.pace.Rate()
-	st.Queued = len(s.queue.tasks)
+	st.Queued, st.Deferred = s.plan.size(), len(s.plan.repeats.tasks)
 	if s.adapt != nil {
 		st.Reductions = s.adapt.reducing
 	}

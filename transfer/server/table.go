@@ -39,6 +39,9 @@ type ClientInfo struct {
 // entry is a row of the table.
 type entry struct {
 	ClientInfo
+	// came is when this client, by its id, joined for the first time: it may
+	// repeat that after an outage. Zero if its join was not heard.
+	came   time.Time
 	losses float64 // repairs, decaying
 }
 
@@ -61,6 +64,9 @@ func newTable() *table {
 // join notes a join; a client that repeats it has not been listening before.
 func (t *table) join(addr netip.Addr, id uint32, now time.Time) {
 	e := t.row(addr, id, now)
+	if e.came.IsZero() {
+		e.came = now
+	}
 	e.Joined, e.LastSeen, e.Left = now, now, time.Time{}
 	t.latest[addr] = e
 	t.joined = true
