@@ -67,7 +67,7 @@ func (h *Handler) report(ctx context.Context, m bus.Message) error {
 			return nil // a node of nobody is up: the presence table knows
 		}
 	}
-	return h.reportTo(ctx, k, m, job.Report{ID: m.Event.ID(), Node: a.Node, Data: data})
+	return h.reportTo(ctx, k, m, job.Report{ID: m.Event.ID(), Node: a.Node, Data: data, Stored: m.Time})
 }
 
 // holder is the job that holds a node. Nobody is only believed with the

@@ -345,6 +345,37 @@ func TestReportsRefused(t *testing.T) {
 	c.refused(report("n1-1", failed(ref, events.ClassWrite, false)), job.ReasonStep)
 }
 
+// A report of a boot long ago, delivered once more after the reboot was
+// requested, is not the answer to it unless the agent says so itself.
+func TestStaleUp(t *testing.T) {
+	c := accepted(t, 1, nil)
+	stale := up("n1-1", "b0")
+	stale.Stored = c.node("n1-1").Since.Add(-time.Second)
+	c.refused(stale, job.ReasonUnconfirmed)
+	require.Equal(t, []string{"reboot n1-1"}, c.effects())
+	fresh := up("n1-1", "b1")
+	fresh.Stored = c.node("n1-1").Since.Add(time.Second)
+	c.must(fresh, "pxe.up n1-1")
+
+	c = accepted(t, 1, nil)
+	stale.Confirmed = true // the clock of the bus is behind the handler's
+	c.must(stale, "pxe.up n1-1")
+}
+
+// What an agent that was stopped says is a cancellation if the job was
+// cancelled, and the end of the agent otherwise.
+func TestAgentStopped(t *testing.T) {
+	c := loading(t, nil)
+	c.must(job.Cancel{}, "job.cancelled")
+	c.must(report("n1-1", failed(c.ref("n1-1"), events.ClassCancelled, true)), "load.failed n1-1", "node.failed n1-1")
+	require.Equal(t, events.ClassCancelled, c.lastFailure().Class)
+
+	c = loading(t, nil)
+	c.must(report("n1-1", failed(c.ref("n1-1"), events.ClassCancelled, true)), "load.failed n1-1")
+	require.Equal(t, events.ClassTimeout, c.node("n1-1").Fault.Class)
+	require.Equal(t, job.Up, c.node("n1-1").Step)
+}
+
 // An agent that claims success for anything but the plan's image never gets
 // it.
 func TestLies(t *testing.T) {

@@ -76,6 +76,8 @@ type Report struct {
 	ID   string // becomes the causation of the facts
 	Node string // from the subject, not from the data
 	Data events.Data
+	// Stored is when the stream took the report; zero if that is not known.
+	Stored time.Time
 	// Confirmed says that the agent itself, asked for it, named the boot of
 	// this up report: needed before a load in progress is given up for it.
 	Confirmed bool

@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"slices"
 
 	"loadnode/events"
 )
@@ -30,7 +31,7 @@ func (d *decider) report(r Report) error {
 	}
 	switch data := r.Data.(type) {
 	case events.Up:
-		return d.up(n, data, r.Confirmed)
+		return d.up(n, data, r)
 	case events.LoadStarted:
 		return d.loadStarted(n, data)
 	case events.LoadDone:
@@ -59,7 +60,7 @@ func refOf(data events.Data) (events.NodeRef, bool) {
 	return events.NodeRef{}, false
 }
 
-func (d *decider) up(n *Node, u events.Up, confirmed bool) error {
+func (d *decider) up(n *Node, u events.Up, r Report) error {
 	switch {
 	case !u.Imaging:
 		return refuse(ReasonNotImaging, "node %s runs its own disk (boot %s), not the imaging system", n.Name, u.Boot)
@@ -71,12 +72,18 @@ func (d *decider) up(n *Node, u events.Up, confirmed bool) error {
 		if u.Boot == n.PrevBoot {
 			return refuse(ReasonBoot, "node %s still runs boot %s", n.Name, u.Boot)
 		}
+		// Delivered again, a report of some boot long ago looks like the answer
+		// to this reboot. The clocks of bus and handler may differ, so the
+		// agent has the last word.
+		if !r.Confirmed && !r.Stored.IsZero() && r.Stored.Before(n.Since) {
+			return refuse(ReasonUnconfirmed, "boot %s of node %s was reported before the reboot was requested", u.Boot, n.Name)
+		}
 		d.pxeUp(n, n.Attempt, u)
 		return nil
 	case Up, Loading:
 		// The machine has started once more by itself, or this is an old
 		// report delivered late: only the agent can tell.
-		if !confirmed {
+		if !r.Confirmed {
 			return refuse(ReasonUnconfirmed, "node %s reports boot %s, boot %s is known", n.Name, u.Boot, n.Boot)
 		}
 		again := d.mayLoadAgain(n)
@@ -196,7 +203,7 @@ func (d *decider) unbelievable(n *Node, l events.LoadDone) string {
 // agentLegacy is the kind of agent that is driven through the bridge.
 const agentLegacy = "legacy"
 
-// reportable are the failure classes that an agent can know of.
+// reportable are the failure classes that an agent can know of by itself.
 var reportable = [...]events.Class{
 	events.ClassRefused, events.ClassImage, events.ClassJoin, events.ClassStalled,
 	events.ClassReceive, events.ClassVerify, events.ClassWrite, events.ClassTimeout,
@@ -213,11 +220,13 @@ func (d *decider) loadFailed(n *Node, l events.LoadFailed) error {
 	default:
 		return refuse(ReasonStep, "node %s is %s and loads nothing", n.Name, n.Step)
 	}
-	known := false
-	for _, c := range reportable {
-		known = known || c == l.Class
-	}
-	if !known {
+	switch {
+	case slices.Contains(reportable[:], l.Class):
+	case l.Class == events.ClassCancelled && d.s.Phase == Cancelling:
+		l.Retryable = false // the agent obeyed
+	case l.Class == events.ClassCancelled:
+		l.Class = events.ClassTimeout // nobody told it to: the agent was ended
+	default:
 		l.Message = fmt.Sprintf("class %q: %s", clip(string(l.Class), maxName), l.Message)
 		l.Class = events.ClassReceive
 	}
