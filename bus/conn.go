@@ -66,7 +66,6 @@ type guard struct {
 func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	c := &Conn{
 		log:     cfg.Logger,
-		closed:  make(chan struct{}),
 		up:      make(chan struct{}),
 		guards:  make(map[*guard]struct{}),
 		streams: make(map[string]jetstream.Stream),
@@ -95,11 +94,9 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if cfg.InProcess != nil {
 		where = "the embedded server"
 	}
-	opts := c.options(cfg)
 	for delay := newDelays(100*time.Millisecond, 2*time.Second); ; {
-		nc, err := nats.Connect(url, opts...)
+		err := c.dial(ctx, url, cfg)
 		if err == nil {
-			c.nc = nc
 			break
 		}
 		err = classify(err, nil)
@@ -123,7 +120,25 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	return c, nil
 }
 
-func (c *Conn) options(cfg Config) []nats.Option {
+// dial makes the connection. A connection that is lost while its first words
+// are exchanged is closed for good instead of being made again, and may be
+// handed out all the same: hence the round trip.
+func (c *Conn) dial(ctx context.Context, url string, cfg Config) error {
+	c.closed = make(chan struct{})
+	nc, err := nats.Connect(url, c.options(cfg, c.closed)...)
+	if err != nil {
+		return err
+	}
+	fctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := nc.FlushWithContext(fctx); err != nil && nc.IsClosed() {
+		return err
+	}
+	c.nc = nc
+	return nil
+}
+
+func (c *Conn) options(cfg Config, closed chan<- struct{}) []nats.Option {
 	opts := []nats.Option{
 		nats.Name(cfg.Name),
 		nats.Timeout(dialTimeout),
@@ -142,7 +157,7 @@ func (c *Conn) options(cfg Config) []nats.Option {
 		}),
 		nats.ClosedHandler(func(*nats.Conn) {
 			c.disconnected(nil)
-			close(c.closed)
+			close(closed)
 		}),
 	}
 	if cfg.InProcess != nil {

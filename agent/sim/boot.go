@@ -66,14 +66,28 @@ func (b *boot) live() {
 	case <-b.node.sim.cfg.Clock.After(b.wait):
 	case <-b.ctx.Done():
 	}
-	if b.netboot && !b.node.faults.has(NoBoot) && b.ctx.Err() == nil {
-		if err := b.imaging(); err != nil && b.ctx.Err() == nil {
-			b.node.log.Error("the imaging system does not run", "err", err)
-		}
+	if b.netboot && !b.node.faults.has(NoBoot) {
+		b.system()
 	}
 	<-b.ctx.Done()
 	if errors.Is(context.Cause(b.ctx), errShutDown) {
 		b.node.left(b, events.VerbHalt)
+	}
+}
+
+// system is the imaging system: it starts its agent again when that gives up,
+// as the init of a real one does.
+func (b *boot) system() {
+	for b.ctx.Err() == nil {
+		err := b.imaging()
+		if b.ctx.Err() != nil {
+			return
+		}
+		b.node.log.Error("the agent ended and is started again", "boot", b.id, "err", err)
+		select {
+		case <-b.node.sim.cfg.Clock.After(connectPause):
+		case <-b.ctx.Done():
+		}
 	}
 }
 
