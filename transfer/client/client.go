@@ -137,9 +137,10 @@ type Client struct {
 
 	server  netip.Addr
 	chunks  []chunk
-	todo    []int // chunks we lack, in the order of asking
-	asked   []int // of these, the ones somebody asked for
-	kept    []int // scratch of ask
+	todo    []int  // chunks we lack, in the order of asking
+	asked   []int  // of these, the ones somebody asked for
+	kept    []int  // scratch of ask
+	turns   uint32 // requests seen, for their order
 	fills   []*fill
 	free    [][]byte
 	buffers int // made so far

@@ -1,8 +1,11 @@
 package client_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -11,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/transfer/mcast"
+	"loadnode/transfer/server"
 	"loadnode/transfer/wire"
 )
 
@@ -106,5 +110,133 @@ func TestLegacyServers(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// legacyClient receives as an OMF-era client does (§5): it asks for 64 chunks at
+// once, asks again after a second, and takes others' requests for its own. It
+// gives the time it took.
+func legacyClient(l *lab, i int) time.Duration {
+	conn := l.open(clientAddr(i), false)
+	defer conn.Close()
+	begin := time.Now()
+	send := func(p wire.Packet) {
+		p.Type, p.Source = wire.TypeRequest, clientAddr(i).As4()
+		require.NoError(l.t, conn.Send([][]byte{p.Append(nil)}))
+	}
+	chunks := int(l.image.Size() / wire.ChunkSize)
+	missing := make([]wire.Bitmap, chunks)
+	for k := range missing {
+		missing[k] = wire.FullBitmap()
+	}
+	lastReq := make([]time.Time, chunks)
+	left, joined, idle := chunks, false, 3
+	ask := func(now time.Time, timedOut bool) {
+		buffers := 64
+		for k := range chunks {
+			m := &missing[(k*7+i)%chunks]
+			if m.Empty() {
+				continue
+			}
+			if buffers--; buffers < 0 {
+				return
+			}
+			c := (k*7 + i) % chunks
+			if !timedOut && now.Sub(lastReq[c]) < time.Second {
+				continue
+			}
+			lastReq[c] = now
+			if m.Count() == wire.BlocksPerChunk {
+				send(wire.Packet{Subtype: wire.Request, Chunk: int32(c), Count: wire.BlocksPerChunk})
+			} else {
+				send(wire.Packet{Subtype: wire.PRequest, Chunk: int32(c), Wanted: *m})
+			}
+		}
+	}
+	send(wire.Packet{Subtype: wire.Join, ClientID: uint32(i + 1)})
+	ds := make([]mcast.Datagram, mcast.BatchSize)
+	want := make([]byte, wire.BlockSize)
+	for left > 0 {
+		require.NoError(l.t, conn.SetReadDeadline(time.Now().Add(30*time.Millisecond)))
+		n, err := conn.Receive(ds)
+		now := time.Now()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if idle--; idle <= 0 && joined {
+				ask(now, true)
+				idle = 3
+			}
+			continue
+		}
+		require.NoError(l.t, err)
+		for _, d := range ds[:n] {
+			var p wire.Packet
+			require.NoError(l.t, p.Decode(d.Data))
+			switch {
+			case p.Subtype == wire.Join && p.Type == wire.TypeReply:
+				joined = true
+			case !joined:
+			case p.Subtype == wire.Request || p.Subtype == wire.PRequest:
+				if p.Subtype == wire.PRequest && !p.Wanted.Covers(&missing[p.Chunk]) {
+					continue
+				}
+				lastReq[p.Chunk] = now
+			case p.Subtype == wire.Block && missing[p.Chunk].Has(int(p.Block)):
+				_, err := l.image.ReadAt(want, int64(p.Chunk)*wire.ChunkSize+int64(p.Block)*wire.BlockSize)
+				require.NoError(l.t, err)
+				require.True(l.t, bytes.Equal(want, p.Data))
+				missing[p.Chunk].Clear(int(p.Block))
+				lastReq[p.Chunk], idle = now, 3
+				if missing[p.Chunk].Empty() {
+					left--
+					ask(now, false)
+				}
+			}
+		}
+	}
+	send(wire.Packet{Subtype: wire.Leave, ClientID: uint32(i + 1)})
+	return time.Since(begin)
+}
+
+// TestLegacyLateJoiners: an original client that joins late slows ours down as
+// little as one of ours does, and an original that was there first is slowed
+// down as little.
+func TestLegacyLateJoiners(t *testing.T) {
+	const chunks = 48
+	img := image(9, chunks)
+	ours := func(l *lab, i int) time.Duration {
+		o := l.load(i, nil)
+		l.complete(l.t, []outcome{o})
+		return o.stats.Elapsed
+	}
+	type load func(l *lab, i int) time.Duration
+	run := func(t *testing.T, first, late load) (took, last time.Duration) {
+		synctest.Test(t, func(t *testing.T) {
+			l := &lab{t: t, net: mcast.NewNetwork(mcast.NetworkConfig{Delay: 100 * time.Microsecond}), image: img}
+			_, stop := l.serve(func(c *server.Config) { c.Rate, c.Fixed = 200e6, true })
+			var wg sync.WaitGroup
+			if late != nil {
+				wg.Go(func() {
+					time.Sleep(1100 * time.Millisecond) // half of the image
+					last = 1100*time.Millisecond + late(l, 1)
+				})
+			}
+			took = first(l, 0)
+			wg.Wait()
+			require.Error(t, stop())
+		})
+		return took, last
+	}
+	for name, tc := range map[string][2]load{
+		"original after ours": {ours, legacyClient},
+		"ours after original": {legacyClient, ours},
+		"both originals":      {legacyClient, legacyClient},
+	} {
+		t.Run(name, func(t *testing.T) {
+			alone, _ := run(t, tc[0], nil)
+			first, last := run(t, tc[0], tc[1])
+			t.Logf("alone %v, then %v, the late one until %v", alone, first, last)
+			require.LessOrEqual(t, first, alone*110/100)
+			require.LessOrEqual(t, last, first+alone)
+		})
 	}
 }

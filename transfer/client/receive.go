@@ -24,6 +24,10 @@ type chunk struct {
 	bad   uint8     // how often it arrived damaged
 	asked time.Time // last request by anybody, or block, seen
 	fill  *fill     // while filling
+	// turn is the place of the first unanswered request for it among all, 0 if
+	// there is none, and doubtAt when to make it again; zero if that is no question.
+	turn    uint32
+	doubtAt time.Time
 }
 
 // fill is a chunk that is arriving.
@@ -96,6 +100,7 @@ func (c *Client) block(p *wire.Packet, d mcast.Datagram, now time.Time) {
 		c.passed(c.current, now)
 		c.current = i
 	}
+	c.answered(i, now)
 	ch := &c.chunks[i]
 	switch ch.state {
 	case complete, installed:
@@ -106,6 +111,7 @@ func (c *Client) block(p *wire.Packet, d mcast.Datagram, now time.Time) {
 		if buf == nil {
 			c.now.NoRoom++
 			c.noteAsked(i, now)
+			ch.turn = 0    // this was the answer
 			ch.ours = true // what we ask for later is a repetition
 			return
 		}
@@ -188,8 +194,10 @@ func (c *Client) overhear(i int, want *wire.Bitmap, now time.Time) {
 			// A repair, which serves us as well. A request for the whole chunk
 			// is a late joiner's; the server may let it wait, we do not.
 			ch.asked, ch.fill.repairAt = now, time.Time{}
+			c.sighted(i)
 		}
 	default:
+		c.sighted(i)
 		return
 	}
 	c.lastHeard = now
@@ -202,4 +210,5 @@ func (c *Client) noteAsked(i int, now time.Time) {
 		c.asked = append(c.asked, i)
 	}
 	ch.asked = now
+	c.sighted(i)
 }

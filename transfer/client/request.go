@@ -92,7 +92,7 @@ func (c *Client) ask(now time.Time, idle bool) error {
 		ch := &c.chunks[i]
 		switch {
 		case ch.state != lacking:
-		case idle || now.Sub(ch.asked) >= redo:
+		case idle || now.Sub(ch.asked) >= redo || ch.overtaken(now):
 			ch.asked = time.Time{}
 		default:
 			ordered = append(ordered, i)
@@ -103,7 +103,7 @@ func (c *Client) ask(now time.Time, idle bool) error {
 	for _, f := range c.fills {
 		ch := &c.chunks[f.index]
 		passed := !f.repairAt.IsZero() && !now.Before(f.repairAt)
-		if !idle && !passed && now.Sub(ch.asked) < redo {
+		if !idle && !passed && !ch.overtaken(now) && now.Sub(ch.asked) < redo {
 			continue
 		}
 		f.repairAt = time.Time{}
@@ -161,6 +161,7 @@ func (c *Client) partial(i int, want *wire.Bitmap, now time.Time) error {
 		p.Retries = 1
 	}
 	ch.asked, ch.ours = now, true
+	c.sighted(i)
 	c.now.Retries++
 	return c.send(&p)
 }

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -47,6 +48,7 @@ type race struct {
 	loss   float64
 	late   []float64     // when they join: what part of the image the first client has by then
 	disk   time.Duration // what the first one needs for each chunk
+	rate   int64         // 0 means 200 Mbit/s
 	adapts bool          // the rate
 }
 
@@ -61,7 +63,7 @@ func (r race) run(t *testing.T) (f finish) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &lab{t: t, net: mcast.NewNetwork(mcast.NetworkConfig{Seed: r.seed, Loss: r.loss, Delay: 100 * time.Microsecond}), image: r.image}
 		chunks := int(r.image.Size() / wire.ChunkSize)
-		s, stop := l.serve(func(c *server.Config) { c.Rate = 200e6; c.Fixed = !r.adapts })
+		s, stop := l.serve(func(c *server.Config) { c.Rate = cmp.Or(r.rate, 200e6); c.Fixed = !r.adapts })
 		far := milestones{at: map[int][]chan struct{}{}}
 		out := make([]outcome, 1+len(r.late))
 		f.ends = make([]time.Duration, len(out))
@@ -117,6 +119,8 @@ func TestLateJoinersDoNotSlowTheFirst(t *testing.T) {
 		// room for must be sent again.
 		"slow disk": {race{disk: 180 * time.Millisecond}, 1, [][]float64{{0.5}, four}, 0.9},
 		"adapting":  {race{adapts: true}, 1, [][]float64{{0.5}, four}, 3. / chunks},
+		// Repeats wait longer than a client waits before it asks again.
+		"slow link": {race{rate: 20e6}, 1, [][]float64{{0.1}, {0.5}, four}, 3. / chunks},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range tc.seeds {
@@ -133,8 +137,102 @@ func TestLateJoinersDoNotSlowTheFirst(t *testing.T) {
 					require.LessOrEqual(t, last, f.ends[0]+alone, about)
 					require.LessOrEqual(t, f.sent, 1+slices.Max(r.late)+tc.waste, about)
 					require.Zero(t, f.server.Reductions, "late joiners are not losses")
+					require.LessOrEqual(t, f.server.Requests+f.server.PartialRequests, uint64(3*chunks), about)
 				}
 			}
+		})
+	}
+}
+
+// TestLateJoinersAndLoss: the same where each client loses its own fiftieth of
+// all datagrams. What chance does to a single run, a lost join for instance, is
+// more than late joiners may; so means are compared.
+func TestLateJoinersAndLoss(t *testing.T) {
+	const chunks, seeds = 32, 10
+	img := image(9, chunks)
+	late := [][]float64{nil, {0.1}, {0.5}, {0.9}}
+	sums := make([]time.Duration, len(late))
+	for seed := range uint64(seeds) {
+		for i, parts := range late {
+			f := race{image: img, seed: seed, loss: 0.02, late: parts}.run(t)
+			sums[i] += f.ends[0]
+			require.LessOrEqual(t, slices.Max(f.ends), f.ends[0]+sums[0]/time.Duration(seed+1)*12/10)
+		}
+	}
+	for i, parts := range late {
+		t.Logf("late %v: %v", parts, sums[i]/seeds)
+		require.LessOrEqual(t, sums[i], sums[0]*110/100, "late %v", parts)
+	}
+}
+
+// TestLittleIsMissing: who lacks nothing but what was sent long ago gets it while
+// others are still being served.
+func TestLittleIsMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const chunks = 48
+		l := &lab{t: t, net: mcast.NewNetwork(mcast.NetworkConfig{}), image: image(9, chunks)}
+		_, stop := l.serve(func(c *server.Config) { c.Rate, c.Fixed = 20e6, true })
+		var first, late outcome
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			first = l.load(0, func(c *client.Config, _ *keeper) { c.InOrder = true })
+		})
+		wg.Go(func() {
+			time.Sleep(2 * time.Second) // four chunks
+			late = l.load(1, func(c *client.Config, _ *keeper) {
+				c.Have = func(i int) bool { return i > 1 }
+				c.StallTimeout = 10 * time.Second
+			})
+		})
+		wg.Wait()
+		require.ErrorIs(t, stop(), context.Canceled)
+		l.complete(t, []outcome{first})
+		require.NoError(t, late.err)
+		require.Equal(t, map[int]bool{0: true, 1: true}, late.kept.got)
+		// A chunk takes 0.46 s; each repeat comes after 16 others.
+		require.Less(t, late.stats.Elapsed, 17*time.Second)
+		require.Less(t, first.stats.Elapsed, 24*time.Second)
+	})
+}
+
+// forgetful is a Conn that loses the first request of a kind after a while.
+type forgetful struct {
+	mcast.Conn
+	kind  wire.Subtype
+	after int // so many of them
+}
+
+func (f *forgetful) Send(ds [][]byte) error {
+	if ds[0][4] == byte(f.kind) {
+		if f.after--; f.after == -1 {
+			return nil
+		}
+	}
+	return f.Conn.Send(ds)
+}
+
+// TestLostRequest: that a request was lost shows when later ones are answered,
+// also where the group is never idle because late joiners keep it busy.
+func TestLostRequest(t *testing.T) {
+	for _, kind := range []wire.Subtype{wire.Request, wire.PRequest} {
+		t.Run(kind.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const chunks = 24 // 1.1 s
+				l := &lab{t: t, net: mcast.NewNetwork(mcast.NetworkConfig{}), image: image(9, chunks)}
+				_, stop := l.serve(func(c *server.Config) { c.Rate, c.Fixed = 200e6, true })
+				out := l.loadAll(2, 500*time.Millisecond, func(i int, c *client.Config, _ *keeper) {
+					c.InOrder = true
+					c.Have = func(k int) bool { return i == 1 && k >= 12 } // it asks for nothing the first one lacks
+					if i == 0 {
+						isBlock := func(d []byte) bool { return d[4] == byte(wire.Block) }
+						c.Conn = mcast.WithFaults(&forgetful{c.Conn, kind, 16}, mcast.Faults{Loss: 0.002, Match: isBlock}, 3)
+					}
+				})
+				require.ErrorIs(t, stop(), context.Canceled)
+				l.complete(t, out[:1])
+				require.NoError(t, out[1].err)
+				require.Less(t, out[0].stats.Elapsed, 1300*time.Millisecond, "%+v", out[0].stats)
+			})
 		})
 	}
 }
