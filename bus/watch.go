@@ -248,6 +248,7 @@ func (c *Conn) Subscribe(ctx context.Context, subject string, fn func(Message)) 
 
 // subscription is a core subscription that can be waited for.
 type subscription struct {
+	nc   *nats.Conn
 	sub  *nats.Subscription
 	done chan struct{}
 }
@@ -263,7 +264,7 @@ func (c *Conn) subscribe(ctx context.Context, subject, queue string, fn nats.Msg
 	if err != nil {
 		return nil, classify(err, nil)
 	}
-	s := &subscription{sub: sub, done: make(chan struct{})}
+	s := &subscription{nc: c.nc, sub: sub, done: make(chan struct{})}
 	sub.SetClosedHandler(func(string) { close(s.done) })
 	if err := c.flush(gctx, subject); err != nil {
 		_ = sub.Unsubscribe()
@@ -287,9 +288,12 @@ func (c *Conn) flush(ctx context.Context, subject string) error {
 	return nil
 }
 
-// stop ends the subscription after what has arrived is handled.
+// stop ends the subscription after what has arrived is handled. Without a
+// connection there is nothing to drain, and a subscription that is draining
+// when the connection comes back would be made anew in the server, where
+// nobody ends it.
 func (s *subscription) stop() {
-	if err := s.sub.Drain(); err != nil {
+	if s.nc.Status() != nats.CONNECTED || s.sub.Drain() != nil {
 		_ = s.sub.Unsubscribe()
 	}
 	<-s.done

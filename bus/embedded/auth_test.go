@@ -356,26 +356,33 @@ func TestRepliesArePrivate(t *testing.T) {
 	require.True(t, strings.HasPrefix(a.NATS().NewInbox(), bus.NodeInbox(tb, "a")+"."))
 	_, err := b.Subscribe(ctx, bus.NodeInbox(tb, "a")+".>", func(bus.Message) {})
 	require.ErrorIs(t, err, bus.ErrDenied)
-	// Answering is allowed once, to the one who asked.
-	second := make(chan error, 1)
-	_, err = b.NATS().Subscribe(events.CommandSubject(tb, "b", events.VerbProbe), func(m *nats.Msg) {
-		_ = m.Respond([]byte(`{}`))
-		second <- m.Respond([]byte(`{"again":true}`))
+	// Answering is allowed a few times, to the one who asked, also when a
+	// subscription is left over from a lost connection.
+	const many = 20
+	answered := make(chan struct{})
+	subject := events.CommandSubject(tb, "b", events.VerbProbe)
+	_, err = b.NATS().Subscribe(subject, func(m *nats.Msg) {
+		for range many {
+			_ = m.Respond([]byte(`{}`)) // the refusal comes later
+		}
+		close(answered)
 	})
+	require.NoError(t, err)
+	_, err = b.NATS().Subscribe(subject, func(*nats.Msg) {})
 	require.NoError(t, err)
 	require.NoError(t, b.NATS().FlushWithContext(ctx))
 	svc := h.Connect(t)
 	inbox := svc.NATS().NewInbox()
 	answers, err := svc.NATS().SubscribeSync(inbox)
 	require.NoError(t, err)
-	require.NoError(t, svc.NATS().PublishRequest(events.CommandSubject(tb, "b", events.VerbProbe), inbox, nil))
+	require.NoError(t, svc.NATS().PublishRequest(subject, inbox, nil))
 	m, err := answers.NextMsgWithContext(ctx)
 	require.NoError(t, err)
 	require.True(t, json.Valid(m.Data))
-	require.NoError(t, <-second) // the refusal comes later
+	<-answered
 	require.NoError(t, b.NATS().FlushWithContext(ctx))
 	require.NoError(t, svc.NATS().FlushWithContext(ctx))
 	n, _, err := answers.Pending()
 	require.NoError(t, err)
-	require.Zero(t, n)
+	require.Less(t, n, many/2)
 }

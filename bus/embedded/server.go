@@ -20,12 +20,17 @@ import (
 // InProcessOnly is the value of Config.Listen for a server without a socket.
 const InProcessOnly = "none"
 
+// maxPerRequest is how many messages may answer a request. One is all that
+// anybody sends, but the server also counts each further delivery of the
+// request to the same client: a subscription left over from a lost connection
+// would use the only answer up.
+const maxPerRequest = 4
+
 const (
-	startTimeout  = 15 * time.Second
-	memoryLimit   = 256 << 20 // bytes of streams in memory
-	defaultStore  = 16 << 30  // bytes of streams on disk
-	responseTTL   = 5 * time.Minute
-	maxPerRequest = 1
+	startTimeout = 15 * time.Second
+	memoryLimit  = 256 << 20 // bytes of streams in memory
+	defaultStore = 16 << 30  // bytes of streams on disk
+	responseTTL  = 5 * time.Minute
 )
 
 var (
