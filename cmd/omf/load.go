@@ -164,15 +164,26 @@ func (f *follow) request(ctx context.Context, req events.LoadRequest) error {
 		return fmt.Errorf("load %s: %w", req.Image, err)
 	}
 	return f.run(ctx, func(ctx context.Context) error {
-		if _, err := f.conn.Publish(ctx, events.RequestSubject(f.testbed, events.VerbLoad), ev); err != nil {
-			if ctx.Err() != nil {
-				return f.detach() // it may have been stored
-			}
+		pctx, cancel := context.WithTimeout(ctx, confirmation)
+		defer cancel()
+		_, err := f.conn.Publish(pctx, events.RequestSubject(f.testbed, events.VerbLoad), ev)
+		switch {
+		case err == nil:
+			return nil
+		case pctx.Err() == nil:
 			return fmt.Errorf("send the request of job %s: %w", f.job.ID, err)
 		}
-		return nil
+		// Whether it is stored is not known, and neither may be claimed.
+		return &exit{
+			code: exitUnreachable, err: fmt.Errorf("the bus did not confirm the request of job %s: %w", f.job.ID, err),
+			hint: "look at the server: is its disk full? whether the job exists says: omf job show " + f.job.ID,
+		}
 	})
 }
+
+// confirmation is how long the bus may take to store a request: a restart of
+// the server fits in.
+const confirmation = 20 * time.Second
 
 // submit loads and shows how it went.
 func (a *app) submit(ctx context.Context, conn *bus.Conn, id string, req events.LoadRequest, detach bool) error {
