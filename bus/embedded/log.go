@@ -3,6 +3,7 @@ package embedded
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 )
 
@@ -14,6 +15,24 @@ type logger struct {
 	mu        sync.Mutex
 	fatalText string
 	lastText  string
+
+	failed chan error // takes one
+}
+
+// storeFailure begins the line in which the server says that it could not
+// write to a stream. It says so nowhere else, answers nobody, and writes
+// nothing more to that stream until it is started again.
+const storeFailure = "JetStream failed to store a msg on stream"
+
+// watch reports a line that says that the store has failed.
+func (l *logger) watch(text string) {
+	if !strings.HasPrefix(text, storeFailure) {
+		return
+	}
+	select {
+	case l.failed <- fmt.Errorf("%w: %s", ErrStoreFailed, text):
+	default: // known already
+	}
 }
 
 func (l *logger) fatal() string {
@@ -46,7 +65,11 @@ func (l *logger) Noticef(format string, v ...any) { l.log.Debug("nats: " + fmt.S
 func (l *logger) Warnf(format string, v ...any) { l.log.Warn("nats: " + l.note(false, format, v)) }
 
 // Errorf is what went wrong.
-func (l *logger) Errorf(format string, v ...any) { l.log.Error("nats: " + l.note(false, format, v)) }
+func (l *logger) Errorf(format string, v ...any) {
+	text := l.note(false, format, v)
+	l.watch(text)
+	l.log.Error("nats: " + text)
+}
 
 // Fatalf is what keeps the server from running.
 func (l *logger) Fatalf(format string, v ...any) { l.log.Error("nats: " + l.note(true, format, v)) }

@@ -34,6 +34,8 @@ const (
 )
 
 var (
+	// ErrStoreFailed is what Failed delivers.
+	ErrStoreFailed = errors.New("the store of the bus failed")
 	// ErrStoreInUse is returned when another server works on the same store.
 	ErrStoreInUse = errors.New("store is in use")
 
@@ -65,10 +67,16 @@ type Config struct {
 // Server is a running server.
 type Server struct {
 	ns   *server.Server
+	log  *logger
 	auth *authority
 	lock *os.File
 	once sync.Once
 }
+
+// Failed delivers one error, wrapping ErrStoreFailed, when the store took no
+// more: its disk is full or broken. What was acknowledged is safe; nothing is
+// stored any more until the server is started again, on a disk with room.
+func (s *Server) Failed() <-chan error { return s.log.failed }
 
 // Start runs a server and returns when it accepts connections. Its errors name
 // what is in the way: ErrPortInUse with the address, ErrStoreInUse with the
@@ -91,7 +99,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock}
+	s := &Server{lock: lock, log: &logger{log: cfg.Logger, failed: make(chan error, 1)}}
 	if err := s.start(ctx, cfg, opts); err != nil {
 		s.Shutdown()
 		return nil, err
@@ -108,7 +116,7 @@ func (s *Server) start(ctx context.Context, cfg Config, opts *server.Options) er
 	if s.ns, err = server.NewServer(opts); err != nil {
 		return fmt.Errorf("embedded bus: %w", err)
 	}
-	l := &logger{log: cfg.Logger}
+	l := s.log
 	s.ns.SetLoggerV2(l, false, false, false)
 	s.ns.Start()
 	deadline := time.Now().Add(startTimeout)
