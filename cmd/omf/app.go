@@ -102,7 +102,7 @@ func (a *app) userDir(variable, below string) string {
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "omf",
+		Use:   "omf COMMAND",
 		Short: "Put disk images on many bare-metal nodes at once",
 		Long: `omf puts a disk image on one or on four hundred bare-metal nodes at once, and
 tells the truth about every disk it wrote.
@@ -131,6 +131,8 @@ Exit codes: 0 all nodes ok or the quorum met; 1 some nodes failed; 2 usage;
 	a.setting(f, "credential", "", config.KeyCredential, "FILE")
 	a.setting(f, "output", "o", config.KeyOutput, "FORMAT")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress on standard error")
+	f.BoolP("help", "h", false, "show this")
+	root.SetUsageFunc(a.usage)
 	root.AddCommand(
 		a.loadCommand(), a.watchCommand(), a.jobsCommand(), a.jobCommand(),
 		a.imagesCommand(), a.nodesCommand(),
@@ -149,9 +151,9 @@ func (a *app) setting(f *pflag.FlagSet, name, short, key, unit string) {
 		if s.Key != key {
 			continue
 		}
-		help := "`" + unit + "`: " + s.Help + " (" + s.Env() + ")"
-		f.StringP(name, short, s.Default, help)
-		f.Lookup(name).Annotations = map[string][]string{settingKey: {key}}
+		f.StringP(name, short, s.Default, s.Help)
+		placeholder(f, name, unit)
+		f.Lookup(name).Annotations[settingKey] = []string{key}
 		return
 	}
 	panic("flag " + name + " has no setting " + key) // a fault of this program, found by any test
@@ -236,7 +238,7 @@ func words(n int, what string) cobra.PositionalArgs {
 // group is a command that only has others below it.
 func group(use, short string, below ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{
-		Use: use, Short: short,
+		Use: use + " COMMAND", Short: short,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usagef("unknown command %q for %q", args[0], c.CommandPath())

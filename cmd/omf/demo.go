@@ -61,6 +61,7 @@ is 0 when all nodes were loaded and compare equal, else 1.`,
 	}
 	fl := c.Flags()
 	fl.IntVar(&f.nodes, "nodes", 8, fmt.Sprintf("simulated nodes, 1 to %d", maxDemoNodes))
+	placeholder(fl, "nodes", "N")
 	fl.BoolVar(&f.keep, "keep", false, "keep the directory with the state, the image and the disks")
 	fl.BoolVar(&f.embedded, "embedded", false, "take the embedded filesystem even where mke2fs is installed")
 	f.sim.register(fl)

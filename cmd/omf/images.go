@@ -51,7 +51,7 @@ func (a *app) imagesCommand() *cobra.Command {
 		a.imageAction("verify IMAGE", "Read an image again and compare it with its manifest", events.FrisbeeVerify),
 		a.uploadCommand(),
 	)
-	c.RunE = list
+	c.Use, c.RunE = "images", list
 	return c
 }
 

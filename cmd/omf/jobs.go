@@ -104,6 +104,7 @@ request is stored).`,
 	}
 	cancel.Flags().BoolVar(&detach, "detach", false, "do not wait for the end of the job")
 	cancel.Flags().StringVar(&reason, "reason", "", "why, for people")
+	placeholder(cancel.Flags(), "reason", "TEXT")
 	return group("job", "Show or cancel a job", show, cancel)
 }
 

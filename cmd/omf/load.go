@@ -51,16 +51,21 @@ detach or to cancel; elsewhere it detaches, and the job goes on.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.load(c.Context(), args, f) },
 	}
 	fl := c.Flags()
-	fl.DurationVar(&f.timeout, "timeout", 0, "deadline of the whole job; 0: derived from the image and the rate")
+	fl.DurationVar(&f.timeout, "timeout", 0, "deadline of the whole job (default: derived from the image and the rate)")
 	fl.StringVar(&f.then, "then", string(events.ThenShutdown), "what becomes of a loaded node: shutdown, reboot or stay")
-	fl.StringVar(&f.disk, "disk", "", "disk to write, by path, serial or WWN; empty: the inventory's")
-	fl.StringVar(&f.require, "require", "", "quorum that makes the job a success, such as 95% or 7; empty: every node")
-	fl.StringVar(&f.verify, "verify", "", "readback: read each disk again and compare")
+	fl.StringVar(&f.disk, "disk", "", "disk to write, by path, serial or WWN (default: the inventory's)")
+	fl.StringVar(&f.require, "require", "", "quorum that makes the job a success, such as 95% or 7 (default: every node)")
+	fl.StringVar(&f.verify, "verify", "", "readback: read each disk again after writing, and compare")
 	fl.BoolVar(&f.requireVerified, "require-verified", false, "fail nodes whose agent cannot prove what it wrote")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "stop after the plan")
 	fl.BoolVar(&f.detach, "detach", false, "print the job id as soon as the job is accepted, and end")
-	fl.BoolVar(&f.wait, "wait", false, "wait for nodes that another job holds instead of being refused")
-	fl.DurationVar(&f.ttl, "ttl", 0, "the request expires when no handler takes it in this time; 0: 2m")
+	fl.BoolVar(&f.wait, "wait", false, "wait for nodes that another job holds, instead of being refused")
+	fl.DurationVar(&f.ttl, "ttl", 0, "the request expires when no handler takes it in this time (default 2m)")
+	for name, unit := range map[string]string{
+		"timeout": "TIME", "then": "WHAT", "disk": "DISK", "require": "SHARE", "verify": "HOW", "ttl": "TIME",
+	} {
+		placeholder(fl, name, unit)
+	}
 	return c
 }
 

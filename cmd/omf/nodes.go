@@ -78,6 +78,7 @@ func (a *app) nodesAction(verb, short, endpoint string) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, for people")
+	placeholder(c.Flags(), "reason", "TEXT")
 	return c
 }
 

@@ -47,8 +47,11 @@ func (a *app) screen() *screen {
 	return s
 }
 
-func (s *screen) size() (width, height int) {
-	if f, ok := s.out.(*os.File); ok {
+func (s *screen) size() (width, height int) { return size(s.out) }
+
+// size is that of a terminal, in cells; 80x24 where it cannot tell.
+func size(v any) (width, height int) {
+	if f, ok := v.(*os.File); ok {
 		if ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && ws.Col > 0 && ws.Row > 0 {
 			return int(ws.Col), int(ws.Row)
 		}

@@ -73,7 +73,8 @@ services are in STATE/operator.json and STATE/service.json.`,
 	} {
 		a.setting(fl, s.flag, "", s.key, s.unit)
 	}
-	fl.StringVar(&size, "sim", "", "simulate a grid of nodes in this process, `COLSxROWS`; disks are STATE/sim/NODE.disk")
+	fl.StringVar(&size, "sim", "", "simulate a grid of nodes in this process; their disks are STATE/sim/NODE.disk")
+	placeholder(fl, "sim", "COLSxROWS")
 	f.register(fl)
 	c.MarkFlagsMutuallyExclusive("nats", "nats-listen")
 	return c

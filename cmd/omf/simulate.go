@@ -41,8 +41,11 @@ const defaultBoot = "200ms-800ms"
 
 func (f *simFlags) register(fs *pflag.FlagSet) {
 	fs.Uint64Var(&f.seed, "seed", 1, "seed of boot times and faults")
-	fs.StringArrayVar(&f.faults, "fault", nil, "`KIND:NODE,…` of a simulated node; may be repeated. Kinds: "+strings.Join(sim.Kinds(), " "))
-	fs.StringVar(&f.boot, "boot", defaultBoot, "`MIN-MAX` time from power to agent of a simulated node")
+	placeholder(fs, "seed", "N")
+	fs.StringArrayVar(&f.faults, "fault", nil, "fault of simulated nodes, of all of them without :NODE; may be repeated. Kinds: "+strings.Join(sim.Kinds(), ", "))
+	placeholder(fs, "fault", "KIND[:NODE,…]")
+	fs.StringVar(&f.boot, "boot", defaultBoot, "time from power to agent of a simulated node")
+	placeholder(fs, "boot", "MIN-MAX")
 }
 
 // config makes of the flags what the simulator needs.
@@ -130,10 +133,7 @@ func (a *app) simCommand() *cobra.Command {
 		Long: `Sim attaches to the bus of a running server and is the nodes n1-1 … of a grid:
 each runs the real agent and the real data plane on loopback multicast, with a
 file as its disk (DIR/NODE.disk). It prints "ready: N nodes" when the power of
-all of them answers, and runs until it is interrupted.
-
-Faults: noboot, die, slowdisk, loss=PERCENT, reorder, writeerr=BYTE, lie, flip,
-each with :NODE,NODE or for all nodes.`,
+all of them answers, and runs until it is interrupted.`,
 		Example: "  omf sim --grid 4x2 --fault loss=2:n1-1 --fault noboot:n4-2",
 		RunE: func(c *cobra.Command, _ []string) error {
 			g, err := parseGrid(size)
@@ -155,8 +155,10 @@ each with :NODE,NODE or for all nodes.`,
 		},
 	}
 	fl := c.Flags()
-	fl.StringVar(&size, "grid", "", "size of the grid, `COLSxROWS`")
-	fl.StringVar(&dir, "dir", "", "directory of the disks; empty: sim in the state directory")
+	fl.StringVar(&size, "grid", "", "size of the grid")
+	placeholder(fl, "grid", "COLSxROWS")
+	fl.StringVar(&dir, "dir", "", "directory of the disks (default: sim in the state directory)")
+	placeholder(fl, "dir", "DIR")
 	a.setting(fl, "state", "", config.KeyState, "DIR")
 	a.setting(fl, "log", "", config.KeyLog, "LEVEL")
 	f.register(fl)

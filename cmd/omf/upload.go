@@ -39,7 +39,8 @@ func (a *app) uploadCommand() *cobra.Command {
 connection is taken up where it broke off, also by the same command again.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.upload(c.Context(), args[0], name) },
 	}
-	c.Flags().StringVar(&name, "name", "", "name of the image; empty: that of the file")
+	c.Flags().StringVar(&name, "name", "", "name of the image (default: that of the file)")
+	placeholder(c.Flags(), "name", "NAME")
 	a.setting(c.Flags(), "http", "", config.KeyHTTP, "URL")
 	return c
 }
