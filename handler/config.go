@@ -37,6 +37,13 @@ type Policy struct {
 	// Grace is how long after its start a handler hears reports before missed
 	// deadlines count: what agents kept while nobody listened comes first.
 	Grace time.Duration
+	// Silence is how long nothing must have been heard of an agent that is to
+	// load, neither answers nor reports nor telemetry, until the attempt is
+	// given up and the node rebooted. An agent that is only cut off from the
+	// bus goes on loading and needs the time to come back. A node whose power
+	// controller says that it is off is given up earlier; the deadline of the
+	// load holds in any case.
+	Silence time.Duration
 	// Owner is how long a handler owns a job without renewing, at least a
 	// second; a job of a handler that died is adopted after this time.
 	Owner time.Duration
@@ -60,6 +67,7 @@ func DefaultPolicy() Policy {
 	return Policy{
 		Policy:       job.DefaultPolicy(),
 		Grace:        15 * time.Second,
+		Silence:      time.Minute,
 		Owner:        10 * time.Second,
 		Patience:     30 * time.Second,
 		Wait:         time.Hour,
@@ -73,7 +81,7 @@ func (p Policy) filled() Policy {
 	d := DefaultPolicy()
 	p.Policy = p.Policy.Filled()
 	for _, f := range []struct{ v, d *time.Duration }{
-		{&p.Grace, &d.Grace}, {&p.Owner, &d.Owner}, {&p.Patience, &d.Patience},
+		{&p.Grace, &d.Grace}, {&p.Silence, &d.Silence}, {&p.Owner, &d.Owner}, {&p.Patience, &d.Patience},
 		{&p.Wait, &d.Wait}, {&p.Sweep, &d.Sweep}, {&p.ArchiveAfter, &d.ArchiveAfter},
 	} {
 		if *f.v <= 0 {

@@ -19,6 +19,16 @@
 // are tried again with growing delay while they are asked for. After a restart
 // the same effects follow from the folded log; each is harmless to repeat.
 //
+// # Agents that vanish
+//
+// While a node loads, its agent is looked at (job.Vigil decides what that
+// means). One that does not answer, and of which no report and no telemetry
+// comes either, is given up after Policy.Silence, or at once if the power
+// controller says that its machine is off; the node is rebooted. An agent that
+// is only cut off from the bus goes on loading and has that time to come back.
+// What was silent before this handler started, or before its own connection
+// stood, does not count.
+//
 // # Leases
 //
 // The nodes are leased before job.accepted is written and released before

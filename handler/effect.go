@@ -38,11 +38,6 @@ func (k *keeper) reconcile(ctx context.Context, s job.State) {
 			done[e.ID] = true
 			continue
 		}
-		if e.What == job.DoProbe && k.loads[e.Node] == e.Attempt {
-			// This process told the agent itself; only one that took the job
-			// over does not know what the agent is at.
-			continue
-		}
 		wanted[e.ID] = true
 		if k.effects[e.ID] == nil {
 			k.begin(ctx, e)
@@ -82,9 +77,6 @@ func (k *keeper) begin(ctx context.Context, e job.Effect) {
 			delete(k.effects, e.ID)
 			if finished {
 				k.done[e.ID] = true
-				if e.What == job.DoLoad {
-					k.loads[e.Node] = e.Attempt
-				}
 			}
 		})
 	})
@@ -105,13 +97,14 @@ func (k *keeper) perform(ctx context.Context, e job.Effect) bool {
 	h := k.h
 	log := h.log.With("job", k.key.job, "effect", e.ID)
 	delay := firstDelay
+	var eye watch
 	for try := 1; ; try++ {
 		select {
 		case h.slots <- struct{}{}:
 		case <-ctx.Done():
 			return false
 		}
-		in, err := k.do(ctx, e)
+		in, err := k.do(ctx, e, &eye)
 		<-h.slots
 		if ctx.Err() != nil {
 			return false
@@ -122,6 +115,10 @@ func (k *keeper) perform(ctx context.Context, e job.Effect) bool {
 			if err = k.give(ctx, in); errors.Is(err, job.ErrRefused) {
 				log.Debug("outcome refused", "err", err)
 				err = nil
+				if e.What == job.DoProbe {
+					// What it meant is known by now, or was never so.
+					err = &later{after: h.pause(), err: errWatching}
+				}
 			}
 		}
 		if err == nil {
@@ -151,7 +148,7 @@ func (k *keeper) perform(ctx context.Context, e job.Effect) bool {
 }
 
 // do makes one try. The input, if there is one, tells the job how it went.
-func (k *keeper) do(ctx context.Context, e job.Effect) (job.Input, error) {
+func (k *keeper) do(ctx context.Context, e job.Effect, eye *watch) (job.Input, error) {
 	s, _, _ := k.h.book.job(k.key)
 	if s.Plan == nil && e.What != job.DoPlan {
 		return nil, nil
@@ -166,7 +163,7 @@ func (k *keeper) do(ctx context.Context, e job.Effect) (job.Input, error) {
 	case job.DoLoad:
 		return k.load(ctx, s, e)
 	case job.DoProbe:
-		return k.probe(ctx, e)
+		return k.watch(ctx, s, e, eye)
 	case job.DoLeave:
 		return k.depart(ctx, s, e)
 	case job.DoStop:

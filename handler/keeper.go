@@ -26,7 +26,6 @@ type keeper struct {
 	// What follows belongs to the goroutine of run.
 	effects map[string]*running
 	done    map[string]bool      // effects that have taken place in this process
-	loads   map[string]int       // node → attempt that this process told to load
 	nudged  map[string]time.Time // nodes whose effect was begun again, and when
 	own     ownership
 	timer   alarm
@@ -46,7 +45,7 @@ func newKeeper(h *Handler, k key) *keeper {
 	return &keeper{
 		h: h, key: k, signal: make(chan struct{}, 1), ended: make(chan struct{}),
 		effects: make(map[string]*running), done: make(map[string]bool),
-		loads: make(map[string]int), nudged: make(map[string]time.Time),
+		nudged: make(map[string]time.Time),
 	}
 }
 
@@ -249,9 +248,9 @@ func (k *keeper) nudge(r job.Report, err error) {
 	if !ok {
 		return
 	}
-	delete(k.loads, r.Node)
-	for _, what := range []job.What{job.DoLoad, job.DoProbe} {
-		delete(k.done, events.EffectID(k.key.job, r.Node, string(what), n.Attempt))
+	delete(k.done, events.EffectID(k.key.job, r.Node, string(job.DoLoad), n.Attempt))
+	if watching := k.effects[events.EffectID(k.key.job, r.Node, string(job.DoProbe), n.Attempt)]; watching != nil {
+		watching.cancel() // it begins again, and asks at once
 	}
 }
 

@@ -2,7 +2,6 @@ package handler
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"loadnode/events"
@@ -37,21 +36,4 @@ func (k *keeper) load(ctx context.Context, s job.State, e job.Effect) (job.Input
 		return job.NotLoaded{Node: e.Node, Attempt: e.Attempt, Error: *refusal}, nil
 	}
 	return nil, err
-}
-
-// probe asks the agent of a load that another process began. An agent that
-// knows the load reports once more by itself.
-func (k *keeper) probe(ctx context.Context, e job.Effect) (job.Input, error) {
-	reply, err := k.h.command(ctx, k.key.testbed, e.Node, events.VerbProbe, k.ref(e))
-	if err != nil {
-		if refusal := remote(err); refusal != nil && !passing(err) {
-			return nil, nil // it cannot tell; the deadline will
-		}
-		return nil, err
-	}
-	if reply.Boot != e.Boot || reply.Job == k.key.job && reply.Attempt == e.Attempt {
-		return nil, nil
-	}
-	return job.Lost{Node: e.Node, Attempt: e.Attempt,
-		Message: fmt.Sprintf("the agent was started anew and knows nothing of the load; it says that it is %s", reply.State)}, nil
 }

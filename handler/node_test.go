@@ -3,9 +3,12 @@ package handler_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"loadnode/bus"
 	"loadnode/bus/bustest"
@@ -30,17 +33,28 @@ type node struct {
 	boot   string
 	agent  *bus.Service
 	acted  map[string]bool // power effects
+	asked  int             // questions to the power controller
 	cycles int             // starts of the machine
 	ops    map[string]*op  // job#attempt, of this boot
+	latest *op             // of this boot
 	loads  map[string]int  // job#attempt → loads begun
 
 	// Behaviour, set before the load.
 	deaf   int            // boots that lead nowhere
 	mute   int            // loads that begin and then the machine is silent
+	dark   bool           // a machine that is silent is off
 	faults []events.Class // of the next loads
 	lie    func(*events.LoadDone)
 	hold   chan struct{} // load.done waits for it
 	stuck  int           // halts that are not obeyed
+	// numb: as mute, and the beginning of the load is not reported either.
+	numb int
+	// silent: its agent does not report that it is up.
+	silent bool
+	// lossy: the report of the end of a load is lost once.
+	lossy bool
+	// disk: its agent runs from its own disk, until the next network boot.
+	disk bool
 	// softBoot: a reboot by the agent leads into the imaging system again.
 	softBoot bool
 }
@@ -66,6 +80,9 @@ func (n *node) power(_ context.Context, r bus.Request) (any, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if p.Action == events.PowerStatus {
+		n.asked++
+	}
 	if p.Effect == "" || !n.acted[p.Effect] {
 		n.acted[p.Effect] = p.Effect != ""
 		switch p.Action {
@@ -77,6 +94,7 @@ func (n *node) power(_ context.Context, r bus.Request) (any, error) {
 				break
 			}
 			if p.Netboot {
+				n.silent, n.disk = false, false
 				n.startAgent(n.boot)
 			}
 		case events.PowerOff:
@@ -95,7 +113,7 @@ func (n *node) power(_ context.Context, r bus.Request) (any, error) {
 func (n *node) start() {
 	n.on = true
 	n.cycles++
-	n.ops = map[string]*op{}
+	n.ops, n.latest = map[string]*op{}, nil
 	n.boot = fmt.Sprintf("%s-boot-%d", n.name, n.cycles)
 }
 
@@ -119,9 +137,11 @@ func (n *node) startAgent(boot string) {
 		return // the test is over
 	}
 	n.agent = svc
-	n.work.Go(func() {
-		n.send(events.KindUp, events.Up{NodeRef: events.NodeRef{Node: n.name, Boot: boot}, Imaging: true, Agent: "test"})
-	})
+	if n.silent {
+		return
+	}
+	up := events.Up{NodeRef: events.NodeRef{Node: n.name, Boot: boot}, Imaging: !n.disk, Agent: "test"}
+	n.work.Go(func() { n.send(events.KindUp, up) })
 }
 
 func (n *node) stopAgent() {
@@ -154,11 +174,14 @@ func (n *node) load(r bus.Request, boot string) (any, error) {
 		return reply, nil
 	}
 	o := &op{cmd: c, last: events.LoadStarted{NodeRef: c.NodeRef, Session: c.Session.ID, Disk: events.Disk{Path: c.Disk}}}
-	n.ops[id] = o
+	n.ops[id], n.latest = o, o
 	n.loads[id]++
 	var end events.Data
 	done := events.LoadDone{NodeRef: c.NodeRef, Assurance: events.AssuranceWritten, Digest: c.Image.Digest, Chunks: c.Image.Chunks, BytesWritten: c.Image.DataBytes, DiskBytes: c.Image.DiskBytes}
 	switch {
+	case n.numb > 0:
+		n.numb--
+		o.last = nil
 	case n.mute > 0:
 		n.mute--
 	case len(n.faults) > 0:
@@ -172,9 +195,14 @@ func (n *node) load(r bus.Request, boot string) (any, error) {
 	}
 	hold, started := n.hold, o.last
 	n.work.Go(func() {
-		n.send(events.KindLoadStarted, started)
+		if started != nil {
+			n.send(events.KindLoadStarted, started)
+		}
 		if end == nil {
 			n.down()
+			n.mu.Lock()
+			n.on = !n.dark
+			n.mu.Unlock()
 			return
 		}
 		if hold != nil {
@@ -186,8 +214,12 @@ func (n *node) load(r bus.Request, boot string) (any, error) {
 		}
 		n.mu.Lock()
 		o.last = end
+		lost := n.lossy
+		n.lossy = false
 		n.mu.Unlock()
-		n.send(end.Kind(), end)
+		if !lost {
+			n.send(end.Kind(), end)
+		}
 	})
 	return reply, nil
 }
@@ -195,6 +227,9 @@ func (n *node) load(r bus.Request, boot string) (any, error) {
 // again repeats the last report; n.mu is held.
 func (n *node) again(o *op) {
 	last := o.last
+	if last == nil {
+		return
+	}
 	n.work.Go(func() { n.send(last.Kind(), last) })
 }
 
@@ -205,10 +240,18 @@ func (n *node) probe(r bus.Request, boot string) (any, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	reply := events.CommandReply{NodeRef: events.NodeRef{Node: n.name, Boot: boot}, State: "idle", Imaging: true}
-	if o := n.ops[fmt.Sprintf("%s#%d", ref.Job, ref.Attempt)]; o != nil {
-		n.again(o)
-		reply.NodeRef = o.cmd.NodeRef
+	reply := events.CommandReply{NodeRef: events.NodeRef{Node: n.name, Boot: boot}, State: "idle", Imaging: !n.disk}
+	o := n.latest
+	if ref.Job != "" {
+		if o = n.ops[fmt.Sprintf("%s#%d", ref.Job, ref.Attempt)]; o != nil {
+			n.again(o)
+		}
+	}
+	if o != nil {
+		reply.NodeRef, reply.State = o.cmd.NodeRef, "loading"
+		if o.last != nil && o.last.Kind() != events.KindLoadStarted {
+			reply.State = "loaded"
+		}
 	}
 	return reply, nil
 }
@@ -249,4 +292,55 @@ func (n *node) count(f func(*node) int) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return f(n)
+}
+
+// cutOff takes the agent off the bus; what it does goes on.
+func (n *node) cutOff() {
+	n.down()
+	n.away()
+}
+
+// away waits until nobody answers for the node.
+func (n *node) away() {
+	n.w.t.Helper()
+	require.Eventually(n.w.t, func() bool {
+		err := n.w.conn.Request(context.Background(), events.CommandSubject(tb, n.name, events.VerbProbe), nil, nil)
+		return errors.Is(err, bus.ErrNoResponders)
+	}, bustest.Patience, time.Millisecond)
+}
+
+// back brings an agent that was cut off back to the bus.
+func (n *node) back() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.startAgent(n.boot)
+}
+
+// restart starts the machine, or only its agent, without telling anybody.
+func (n *node) restart(machine, disk bool) {
+	n.cutOff()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.silent, n.disk = true, disk
+	n.ops, n.latest = map[string]*op{}, nil
+	if machine {
+		n.start()
+	}
+	n.startAgent(n.boot)
+}
+
+// progress sends telemetry of the load at work.
+func (n *node) progress() {
+	n.mu.Lock()
+	ref := n.latest.cmd.NodeRef
+	n.mu.Unlock()
+	ev, err := events.New(events.Meta{ID: rand.Text(), Source: events.Source(tb, "agent", n.name), Time: time.Now()}, events.Progress{NodeRef: ref, Phase: "receiving"})
+	require.NoError(n.w.t, err)
+	subject := events.ProgressSubject(tb, ref.Job, n.name)
+	before, _ := n.w.conn.Last(context.Background(), bus.StreamTelemetry, subject)
+	require.NoError(n.w.t, n.conn.Emit(context.Background(), subject, ev))
+	require.Eventually(n.w.t, func() bool {
+		m, err := n.w.conn.Last(context.Background(), bus.StreamTelemetry, subject)
+		return err == nil && (before == nil || m.Seq > before.Seq)
+	}, bustest.Patience, time.Millisecond)
 }

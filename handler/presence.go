@@ -34,6 +34,13 @@ func (p *presence) sighting(testbed, node string) job.Sighting {
 	return p.last[key{testbed, node}]
 }
 
+// newest is the sequence of the last report of a node, 0 for none.
+func (p *presence) newest(testbed, node string) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seq[key{testbed, node}]
+}
+
 // maxBoot is the longest boot id that is believed.
 const maxBoot = 128
 

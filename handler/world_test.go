@@ -40,6 +40,7 @@ type world struct {
 	conn  *bus.Conn // of the services and of the reader
 	nodes map[string]*node
 	names []string
+	clock handler.Clock // of the handlers; nil: the system's
 	inv   *inventory.Inventory
 	svc   *images
 
@@ -259,7 +260,7 @@ func (w *world) startWith(id string, change func(*handler.Policy), drivers func(
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	conn := w.h.Connect(w.t)
-	h, err := handler.New(handler.Config{Inventory: w.inv, Conn: conn, ID: id, Version: "1.0.0", Logger: log, Policy: p, Power: drivers})
+	h, err := handler.New(handler.Config{Inventory: w.inv, Conn: conn, ID: id, Version: "1.0.0", Logger: log, Policy: p, Power: drivers, Clock: w.clock})
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Handler: h, conn: conn, cancel: cancel, done: make(chan error, 1)}

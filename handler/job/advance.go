@@ -143,7 +143,7 @@ func (d *decider) advanceCancelled(n *Node) {
 func (d *decider) missed(n *Node) {
 	switch n.Step {
 	case Rebooting:
-		if n.Boots < d.s.Plan.Budgets.BootAttempts {
+		if d.mayBootAgain(n) {
 			d.reboot(n)
 			return
 		}
@@ -173,7 +173,7 @@ func (d *decider) timedOut(n *Node, class events.Class, message string, again bo
 	d.emit(n.Name, n.Attempt, events.LoadFailed{
 		NodeRef: n.ref(d.s.Job), Class: class, Message: message,
 		Evidence: events.Evidence{LastEvent: string(n.Last), Text: d.sighting(n)},
-		Retry:    again && d.mayLoadAgain(n) && n.Boots < d.s.Plan.Budgets.BootAttempts,
+		Retry:    again && d.mayLoadAgain(n) && d.mayBootAgain(n),
 	})
 }
 
@@ -211,8 +211,10 @@ func (d *decider) reboot(n *Node) {
 	if before == "" {
 		before = n.PrevBoot
 	}
-	if seen := d.at.seen(n.Name).Boot; seen != "" && n.Boot == "" {
-		before = clip(seen, maxName)
+	// What was up last is what runs now: nothing else is known of a node that
+	// was not up yet, and one that is found in its own disk has restarted.
+	if seen := d.at.seen(n.Name); seen.Boot != "" && (n.Boot == "" || !seen.Imaging) {
+		before = clip(seen.Boot, maxName)
 	}
 	d.emit(n.Name, attempt, events.RebootRequested{
 		NodeRef: events.NodeRef{Job: d.s.Job, Node: n.Name, Attempt: attempt, Boot: before},

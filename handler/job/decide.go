@@ -165,11 +165,7 @@ func (d *decider) result(in Input) error {
 		d.emit(n.Name, n.Attempt, events.LoadFailed{NodeRef: n.ref(d.s.Job), Class: events.ClassRefused,
 			Message: clip(in.Error.Message, maxMessage), Evidence: events.Evidence{LastEvent: string(n.Last), Text: string(in.Error.Code)}})
 	case Lost:
-		n, err := d.node(in.Node, Loading, in.Attempt)
-		if err != nil {
-			return err
-		}
-		d.lost(n, in.Message)
+		return d.lost(in)
 	case Left:
 		n, err := d.leaving(in.Node, in.Leave)
 		if err != nil {
@@ -226,14 +222,32 @@ func (d *decider) left(n *Node, seen string) {
 	d.emit(n.Name, n.Attempt, events.ShutdownDone{NodeRef: n.ref(d.s.Job), Seen: seen})
 }
 
-// lost gives up the load of a node whose agent has forgotten it; the agent
-// answers, so that it may load again on the same boot.
-func (d *decider) lost(n *Node, message string) {
-	d.emit(n.Name, n.Attempt, events.LoadFailed{
-		NodeRef: n.ref(d.s.Job), Class: events.ClassTimeout, Message: clip(message, maxMessage),
-		Evidence: events.Evidence{LastEvent: string(n.Last)}, Retryable: true, Retry: d.mayLoadAgain(n),
-	})
+// lost gives up the attempt of a node whose agent has forgotten it or is gone.
+// One that has forgotten it answers, so that it may load again on the same
+// boot; another may be gone before it has begun.
+func (d *decider) lost(in Lost) error {
+	step := Loading
+	if n, ok := d.s.Node(in.Node); ok && in.Gone && n.Step == Up {
+		step = Up
+	}
+	n, err := d.node(in.Node, step, in.Attempt)
+	if err != nil {
+		return err
+	}
+	failed := events.LoadFailed{
+		NodeRef: n.ref(d.s.Job), Class: events.ClassTimeout, Message: clip(in.Message, maxMessage),
+		Evidence:  events.Evidence{LastEvent: string(n.Last), Text: clip(in.Evidence, maxText)},
+		Retryable: !in.Gone, Retry: d.mayLoadAgain(n),
+	}
+	if in.Gone {
+		failed.Retry = failed.Retry && d.mayBootAgain(n)
+	}
+	d.emit(n.Name, n.Attempt, failed)
+	return nil
 }
+
+// mayBootAgain reports whether another reboot is within the budget.
+func (d *decider) mayBootAgain(n *Node) bool { return n.Boots < d.s.Plan.Budgets.BootAttempts }
 
 // mayLoadAgain reports whether another attempt is within the budget, seen
 // before the failure in hand is counted.

@@ -15,7 +15,7 @@ const (
 	DoReboot  What = "reboot"  // node into its imaging system; → NotBooted
 	DoServe   What = "serve"   // a session for the image → Served or NotServed
 	DoLoad    What = "load"    // tell the agent; → NotLoaded
-	DoProbe   What = "probe"   // ask the agent of a running load for its last report; → Lost
+	DoProbe   What = "probe"   // watch over the agent of an attempt, as long as it is asked for (Vigil); → Lost
 	DoLeave   What = "leave"   // shut down or reboot into the disk → Left or NotLeft
 	DoStop    What = "stop"    // end what a node does for a cancelled job → Stopped
 	DoRelease What = "release" // session and nodes → Freed
@@ -61,6 +61,9 @@ func Outstanding(s State) []Effect {
 	for _, n := range s.nodes {
 		if e, ok := nodeEffect(s, n); ok {
 			out = append(out, e)
+			if e.What == DoLoad {
+				out = append(out, e.of(s.Job, DoProbe, e.Attempt))
+			}
 		}
 		serve = serve || n.Step == Up && !n.doomed()
 	}
@@ -90,8 +93,13 @@ func nodeEffect(s State, n *Node) (Effect, bool) {
 	default:
 		return Effect{}, false
 	}
-	e.ID = events.EffectID(s.Job, n.Name, string(e.What), number)
-	return e, true
+	return e.of(s.Job, e.What, number), true
+}
+
+// of makes the effect one of another kind.
+func (e Effect) of(job string, w What, number int) Effect {
+	e.What, e.ID = w, events.EffectID(job, e.Node, string(w), number)
+	return e
 }
 
 // NextDeadline is the earliest time at which the state changes by itself; ok

@@ -109,12 +109,17 @@ type NotLoaded struct {
 	Error   events.Error
 }
 
-// Lost says that the agent, on the right boot, knows nothing of the load that
-// it had begun: it was started again.
+// Lost says that an attempt will never end by itself (Vigil). Unless Gone is
+// set, the agent, on the right boot, knows nothing of the load that it had
+// begun: it was started again, and may load again. With Gone the agent does
+// not answer any more, or the machine runs something else: only a reboot
+// helps.
 type Lost struct {
-	Node    string
-	Attempt int
-	Message string
+	Node     string
+	Attempt  int
+	Message  string
+	Gone     bool
+	Evidence string
 }
 
 // Left says that a node was seen to have gone: "leaving" or "power".

@@ -98,7 +98,7 @@ func (u *universe) effect(e job.Effect) {
 		}
 	case job.DoProbe:
 		if !works {
-			u.checked(job.Lost{Node: e.Node, Attempt: e.Attempt, Message: "idle"})
+			u.checked(job.Lost{Node: e.Node, Attempt: e.Attempt, Message: "idle", Gone: rapid.Bool().Draw(u.rt, "gone")})
 		}
 	case job.DoLeave:
 		how := events.VerbHalt
