@@ -201,7 +201,8 @@ func legacyClient(l *lab, i int) time.Duration {
 // little as one of ours does, and an original that was there first is slowed
 // down as little.
 func TestLegacyLateJoiners(t *testing.T) {
-	const chunks = 48
+	t.Parallel()
+	const chunks, half = 24, 550 * time.Millisecond
 	img := image(9, chunks)
 	ours := func(l *lab, i int) time.Duration {
 		o := l.load(i, nil)
@@ -216,8 +217,8 @@ func TestLegacyLateJoiners(t *testing.T) {
 			var wg sync.WaitGroup
 			if late != nil {
 				wg.Go(func() {
-					time.Sleep(1100 * time.Millisecond) // half of the image
-					last = 1100*time.Millisecond + late(l, 1)
+					time.Sleep(half)
+					last = half + late(l, 1)
 				})
 			}
 			took = first(l, 0)

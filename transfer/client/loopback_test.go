@@ -1,7 +1,6 @@
 package client_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -32,16 +31,16 @@ func freePort(t testing.TB) uint16 {
 type session struct {
 	t     testing.TB
 	o     mcast.Options
-	image *bytes.Reader
+	image *picture
 	s     *server.Server
 	stop  func()
 }
 
 // startSession serves an image. No block leaves before so many clients joined:
 // on a busy machine one may be late, and then rightly costs more.
-func startSession(t testing.TB, group netip.Addr, net byte, image *bytes.Reader, rate int64, clients uint64) *session {
+func startSession(t testing.TB, group netip.Addr, net byte, image *picture, rate int64, clients uint64) *session {
 	t.Helper()
-	gate := &gated{Reader: image, open: make(chan struct{})}
+	gate := &gated{picture: image, open: make(chan struct{})}
 	o := mcast.Options{Group: group, Port: freePort(t), Local: netip.AddrFrom4([4]byte{127, 79, net, 1})}
 	conn, err := server.Listen(o)
 	require.NoError(t, err)
@@ -72,13 +71,13 @@ func startSession(t testing.TB, group netip.Addr, net byte, image *bytes.Reader,
 
 // gated is an image that cannot be read before its gate opens.
 type gated struct {
-	*bytes.Reader
+	*picture
 	open chan struct{}
 }
 
 func (g *gated) ReadAt(b []byte, off int64) (int, error) {
 	<-g.open
-	return g.Reader.ReadAt(b, off)
+	return g.picture.ReadAt(b, off)
 }
 
 // load runs n clients, each with its own address, and gives their figures.

@@ -32,18 +32,24 @@ const memPort = 9001
 func serverAddr() netip.Addr      { return netip.MustParseAddr("127.78.0.1") }
 func clientAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 78, 1, byte(i + 1)}) }
 
+// picture is an image in memory.
+type picture struct {
+	*bytes.Reader
+	bytes []byte
+}
+
 // image is random bytes, which as chunks are as good as any.
-func image(seed uint64, chunks int) *bytes.Reader {
+func image(seed uint64, chunks int) *picture {
 	b := make([]byte, chunks*wire.ChunkSize)
 	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
 	_, _ = r.Read(b)
-	return bytes.NewReader(b)
+	return &picture{bytes.NewReader(b), b}
 }
 
 // keeper is an Installer which keeps the chunks and checks each against the
 // image, as the real one does with digests.
 type keeper struct {
-	want *bytes.Reader
+	want *picture
 	slow time.Duration // per chunk
 
 	mu     sync.Mutex
@@ -52,7 +58,7 @@ type keeper struct {
 	always int // this chunk is always damaged; -1 none
 }
 
-func newKeeper(want *bytes.Reader) *keeper {
+func newKeeper(want *picture) *keeper {
 	return &keeper{want: want, got: map[int]bool{}, always: -1}
 }
 
@@ -64,10 +70,7 @@ func (k *keeper) Install(ctx context.Context, i int, data []byte) error {
 			return ctx.Err()
 		}
 	}
-	want := make([]byte, wire.ChunkSize)
-	if _, err := k.want.ReadAt(want, int64(i)*wire.ChunkSize); err != nil {
-		return err
-	}
+	want := k.want.bytes[i*wire.ChunkSize : (i+1)*wire.ChunkSize]
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !bytes.Equal(want, data) || i == k.always {
@@ -91,7 +94,7 @@ func (k *keeper) count() int {
 type lab struct {
 	t     testing.TB
 	net   *mcast.Network
-	image *bytes.Reader
+	image *picture
 }
 
 func (l *lab) open(a netip.Addr, ignore bool) mcast.Conn {
@@ -175,6 +178,7 @@ func (l *lab) complete(t require.TestingT, out []outcome) {
 // TestTransferSurvivesTheNetwork: whatever the network does, every client gets
 // every byte, on every seed.
 func TestTransferSurvivesTheNetwork(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		cfg := mcast.NetworkConfig{
 			Seed:      rapid.Uint64().Draw(rt, "seed"),
@@ -219,6 +223,7 @@ func TestEightClientsCostOneTransfer(t *testing.T) {
 	for _, rate := range []int64{20e6, 300e6, 1e9, 10e9} {
 		for _, delay := range []time.Duration{0, 2 * time.Millisecond} {
 			t.Run(fmt.Sprintf("%d Mbit/s, delay %v", rate/1e6, delay), func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					const chunks = 24
 					l := &lab{t: t, net: mcast.NewNetwork(mcast.NetworkConfig{Seed: 5, Delay: delay}), image: image(1, chunks)}
