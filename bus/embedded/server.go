@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -184,8 +185,11 @@ func options(cfg Config) (*server.Options, error) {
 		// The server would only log it.
 		address := net.JoinHostPort(host, port)
 		l, err := net.Listen("tcp", address)
-		if err != nil {
-			return nil, fmt.Errorf("embedded bus: listen on %s: %w: %w (another omf serve, or a NATS server? omf serve --listen chooses another port)", address, ErrPortInUse, err)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			return nil, fmt.Errorf("embedded bus: listen on %s: %w", address, ErrPortInUse)
+		case err != nil:
+			return nil, fmt.Errorf("embedded bus: %w", err)
 		}
 		_ = l.Close()
 	}

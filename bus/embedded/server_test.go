@@ -66,6 +66,10 @@ func TestStartPorts(t *testing.T) {
 	_, err = embedded.Start(within(t), embedded.Config{StoreDir: t.TempDir(), Listen: l.Addr().String()})
 	require.ErrorIs(t, err, embedded.ErrPortInUse)
 	require.ErrorContains(t, err, l.Addr().String())
+	// An address of another machine: not ours, and not taken.
+	_, err = embedded.Start(within(t), embedded.Config{StoreDir: t.TempDir(), Listen: "192.0.2.1:4222"})
+	require.ErrorContains(t, err, "192.0.2.1:4222")
+	require.NotErrorIs(t, err, embedded.ErrPortInUse)
 
 	for _, bad := range []string{"127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:-2", ":::"} {
 		_, err = embedded.Start(within(t), embedded.Config{StoreDir: t.TempDir(), Listen: bad})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"strconv"
@@ -89,11 +90,14 @@ func (a *app) serve(ctx context.Context, size string, f simFlags) error {
 		line := strings.TrimSpace("ready: " + at.nats + " " + at.http)
 		a.ready(line, map[string]any{"ready": true, "nats": at.nats, "http": at.http, "roles": cfg.roles, "state": cfg.state})
 	})
+	var listen *net.OpError
 	switch {
 	case ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())):
 		return nil // told to end
 	case errors.Is(err, embedded.ErrPortInUse):
-		return &exit{code: exitUnreachable, err: err, hint: "choose another address with --nats-listen"}
+		return &exit{code: exitUnreachable, err: err, hint: "another omf serve, or a NATS server? choose another address with --nats-listen"}
+	case errors.As(err, &listen) && listen.Op == "listen":
+		return &exit{code: exitUnreachable, err: err, hint: "an address of this machine? see --nats-listen and --http"}
 	case errors.Is(err, embedded.ErrStoreInUse), errors.Is(err, errStateInUse):
 		return &exit{code: exitUnreachable, err: err, hint: "one server works on a state directory at a time; choose another with --state"}
 	case errors.Is(err, catalogue.ErrInUse):

@@ -61,6 +61,8 @@ func TestSecondServer(t *testing.T) {
 		"state": {[]string{"--state", b.state, "--nats-listen", "127.0.0.1:0", "--http", "127.0.0.1:0"}, b.state},
 		"nats":  {[]string{"--state", other, "--nats-listen", natsAddress, "--http", "127.0.0.1:0"}, natsAddress},
 		"http":  {[]string{"--state", other, "--nats-listen", "127.0.0.1:0", "--http", httpAddress}, httpAddress},
+		"ours":  {[]string{"--state", other, "--nats-listen", "127.0.0.1:0", "--http", "192.0.2.1:80"}, "an address of this machine?"},
+		"name":  {[]string{"--state", other, "--nats-listen", "127.0.0.1:0", "--http", "nonsense"}, "nonsense"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -68,6 +70,8 @@ func TestSecondServer(t *testing.T) {
 			r := omfContext(ctx, t, "", append([]string{"serve"}, tc.args...)...)
 			require.Equal(t, exitUnreachable, r.code, r.stderr)
 			require.Contains(t, r.stderr, tc.want)
+			require.LessOrEqual(t, strings.Count(r.stderr, "--nats-listen"), 1, r.stderr)
+			require.LessOrEqual(t, strings.Count(r.stderr, "in use"), 1, r.stderr)
 			require.Empty(t, r.stdout)
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -132,12 +133,15 @@ func (s *server) listen(ctx context.Context) (net.Listener, error) {
 		return nil, nil
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.http)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, &exit{
 			code: exitUnreachable,
-			err:  fmt.Errorf("listen for HTTP on %s: %w", s.cfg.http, err),
+			err:  fmt.Errorf("listen for HTTP on %s: address is in use", s.cfg.http),
 			hint: "another omf serve? choose another address with --http, or none",
 		}
+	case err != nil:
+		return nil, fmt.Errorf("HTTP: %w", err)
 	}
 	s.addr.http = "http://" + l.Addr().String()
 	if s.cfg.httpBase == "" {
