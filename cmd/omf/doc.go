@@ -9,7 +9,8 @@
 //
 //	0    every node is loaded, or the quorum that was asked for is met
 //	1    some nodes failed, or the command did
-//	2    wrong usage, wrong configuration
+//	2    wrong usage, wrong configuration, such as an image directory that was
+//	     named and does not exist
 //	3    refused: leased or protected nodes, no such image, no such job, …
 //	4    the deadline passed, or the quorum was missed
 //	5    a service cannot be reached or cannot start: the bus, the handler, the

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -34,6 +36,8 @@ func (a *app) serveCommand() *cobra.Command {
 
 Without --roles it plays all that make sense. Roles can run in processes of
 their own: give the others --roles and --nats.
+
+An image directory that is named must exist; STATE/images is made.
 
 Without --inventory there is a generated grid of nodes whose power answers on
 the bus: that of --sim, else that of --grid. That is enough for omf sim.
@@ -135,8 +139,8 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 	if c.state, err = a.stateDir(); err != nil {
 		return fail(err)
 	}
-	if c.images = a.get(config.KeyImages); c.images == "" {
-		c.images = filepath.Join(c.state, "images")
+	if err := a.imageDir(&c); err != nil {
+		return fail(err)
 	}
 	if c.inventory, err = a.inventory(sim); err != nil {
 		return fail(err)
@@ -160,6 +164,34 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 		return fail(err)
 	}
 	return c, nil
+}
+
+// imageDir is where the images are. A directory that was named must exist: one
+// made for a misspelt name would look like an empty catalogue.
+func (a *app) imageDir(c *serverConfig) error {
+	v := a.cfg.Get(config.KeyImages)
+	if v.Text == "" {
+		c.images, c.makeImages = filepath.Join(c.state, "images"), true
+		return nil
+	}
+	c.images = v.Text
+	if !c.has(roleFrisbee) {
+		return nil
+	}
+	st, err := os.Stat(c.images)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = errors.New("no such directory")
+	case err == nil && !st.IsDir():
+		err = errors.New("not a directory")
+	}
+	if err != nil {
+		return &exit{
+			code: exitUsage, err: fmt.Errorf("image directory %s (%s): %w", c.images, v.Origin, err),
+			hint: "create it, or name another with --images",
+		}
+	}
+	return nil
 }
 
 // numbers reads the settings that are not plain text.

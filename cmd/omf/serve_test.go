@@ -78,6 +78,24 @@ func TestSecondServer(t *testing.T) {
 	require.Zero(t, b.serve.stop(), "told to end, it ends well")
 }
 
+// TestImageDirectory: one that is named must exist, that of the state is made.
+func TestImageDirectory(t *testing.T) {
+	dir := t.TempDir()
+	absent, file, state := filepath.Join(dir, "absent"), filepath.Join(dir, "file"), filepath.Join(dir, "state")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	server := []string{"serve", "--state", state, "--nats-listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log", "warn", "--grid", "1x1"}
+	for path, want := range map[string]string{absent: "no such directory", file: "not a directory"} {
+		r := omf(t, "", append(server, "--images", path)...)
+		require.Equal(t, exitUsage, r.code, r.stderr)
+		require.Contains(t, r.stderr, path+" (flag --images): "+want)
+		require.Contains(t, r.stderr, "create it, or name another with --images")
+	}
+	require.NoDirExists(t, absent)
+	require.NoDirExists(t, state, "nothing is made")
+	omfBackground(t, "ready: ", append(server, ownSessions(t)...)...)
+	require.DirExists(t, filepath.Join(state, "images"))
+}
+
 func TestAuthentication(t *testing.T) {
 	state := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(state, "images"), 0o755))

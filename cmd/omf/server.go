@@ -31,6 +31,7 @@ type serverConfig struct {
 	inventory  *inventory.Inventory
 	state      string // directory
 	images     string // directory
+	makeImages bool   // where it does not exist
 	natsListen string
 	nats       []string // external bus
 	credential *events.Credential

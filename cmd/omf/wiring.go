@@ -86,8 +86,10 @@ func (s *server) handlerRole(ctx context.Context) (role, func(), error) {
 }
 
 func (s *server) frisbeeRole(ctx context.Context) (role, func(), error) {
-	if err := os.MkdirAll(s.cfg.images, 0o755); err != nil {
-		return role{}, nil, err
+	if s.cfg.makeImages {
+		if err := os.MkdirAll(s.cfg.images, 0o755); err != nil {
+			return role{}, nil, err
+		}
 	}
 	conn, err := s.connect(ctx, roleFrisbee)
 	if err != nil {
