@@ -39,6 +39,8 @@ func omfContext(ctx context.Context, t *testing.T, stdin string, args ...string)
 }
 
 func TestUsage(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.ndz")
+	require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))
 	for line, want := range map[string]string{
 		"frobnicate":                            `unknown command "frobnicate"`,
 		"load":                                  "wants NODES and IMAGE",
@@ -68,6 +70,12 @@ func TestUsage(t *testing.T) {
 		"images add":                            "wants one image",
 		"images upload":                         "wants one file",
 		"images upload /does/not/exist.ndz":     "/does/not/exist.ndz",
+		"images upload FILE --name ../x":        `"../x" has a part that begins with a dot`,
+		"images upload FILE --name a/b/c.ndz":   "more than one sub-directory",
+		"images upload FILE --name /a.ndz":      "is the path absolute?",
+		"images upload FILE --name a:b":         "allowed are 0-9 A-Z a-z",
+		"images upload /tmp/no+name":            "--name",
+		"images upload FILE --http server:5012": "want a URL such as",
 		"nodes release":                         "wants NODES",
 		"serve --roles nats,cook":               "nats, handler, frisbee, sim",
 		"serve --roles sim":                     "needs --sim",
@@ -97,7 +105,7 @@ func TestUsage(t *testing.T) {
 		"version now":                         "wants no words",
 	} {
 		t.Run(line, func(t *testing.T) {
-			r := omf(t, "", strings.Fields(strings.ReplaceAll(line, "STATE", t.TempDir()))...)
+			r := omf(t, "", strings.Fields(strings.NewReplacer("STATE", t.TempDir(), "FILE", file).Replace(line))...)
 			require.Equal(t, exitUsage, r.code, r.stderr)
 			require.Contains(t, r.stderr, want)
 			if !strings.Contains(line, "-o json") {
@@ -155,7 +163,10 @@ func TestConfigShow(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
-	r := omf(t, "", "load", "all", "a.ndz", "--server", "nats://127.0.0.1:1", "-o", "json")
+	r := omf(t, "", "images", "upload", "help.go", "--server", "nats://127.0.0.1:1")
+	require.Equal(t, exitUnreachable, r.code)
+	require.Contains(t, r.stderr, "nats://127.0.0.1:1")
+	r = omf(t, "", "load", "all", "a.ndz", "--server", "nats://127.0.0.1:1", "-o", "json")
 	require.Equal(t, exitUnreachable, r.code)
 	require.Contains(t, r.stderr, "omf serve")
 	var o struct {

@@ -182,7 +182,7 @@ func TestUpload(t *testing.T) {
 	b, _ := newBench(t, "1x1")
 	file := filepath.Join(t.TempDir(), "other.ndz")
 	want := smallImage(t, file, 2)
-	require.Contains(t, b.ok("images", "upload", file, "--http", b.http), "other.ndz: ok")
+	require.Contains(t, b.ok("images", "upload", file), "other.ndz: ok", "the image service says where it is")
 	require.Contains(t, b.ok("images", "upload", file, "--name", "sub/third.ndz", "--http", b.http), "sub/third.ndz: ok")
 	b.ok("load", "n1-1", "sub/third.ndz", "-q")
 	require.Equal(t, want, b.disk("n1-1"))

@@ -18,9 +18,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"loadnode/bus"
 	"loadnode/cmd/omf/internal/config"
 	"loadnode/cmd/omf/internal/display"
 	"loadnode/events"
+	"loadnode/frisbeesvc/catalogue"
 )
 
 const (
@@ -35,8 +37,12 @@ func (a *app) uploadCommand() *cobra.Command {
 	var name string
 	c := &cobra.Command{
 		Use: "upload FILE", Short: "Send an image to the server", Args: words(1, "one file"),
-		Long: `Upload sends an image over HTTP (--http) and has the server check it. A broken
-connection is taken up where it broke off, also by the same command again.`,
+		Long: `Upload sends an image to the image service over HTTP and has it checked there. A
+broken connection is taken up where it broke off, also by the same command
+again. The image service takes images from its own machine only.
+
+The name of an image is made of 0-9 A-Z a-z . _ - and may have one
+sub-directory: ubuntu.ndz, lab/ubuntu-24.04.ndz.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.upload(c.Context(), args[0], name) },
 	}
 	c.Flags().StringVar(&name, "name", "", "name of the image (default: that of the file)")
@@ -56,6 +62,17 @@ type upload struct {
 }
 
 func (a *app) upload(ctx context.Context, file, name string) error {
+	// The rules are those of the catalogue; a name that breaks them would be
+	// refused only after the whole file was read and sent.
+	if name == "" {
+		name = filepath.Base(file)
+		if err := catalogue.CheckName(name); err != nil {
+			return &exit{code: exitUsage, err: err, hint: "give the image another name than the file's with --name"}
+		}
+	}
+	if err := catalogue.CheckName(name); err != nil {
+		return usagef("--name: %w", err)
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		return usagef("%w", err)
@@ -68,12 +85,9 @@ func (a *app) upload(ctx context.Context, file, name string) error {
 	if !st.Mode().IsRegular() || st.Size() == 0 {
 		return usagef("%s: want a file with something in it", file)
 	}
-	if name == "" {
-		name = filepath.Base(file)
-	}
-	base, err := url.Parse(a.get(config.KeyHTTP))
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
-		return usagef("--http %q: want a URL such as http://server:5012", a.get(config.KeyHTTP))
+	base, err := a.imageHTTP(ctx)
+	if err != nil {
+		return err
 	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
@@ -90,6 +104,42 @@ func (a *app) upload(ctx context.Context, file, name string) error {
 		return err
 	}
 	return a.printAdded(img)
+}
+
+// imageHTTP is where the image service takes files: where the settings say, or
+// else where it says itself.
+func (a *app) imageHTTP(ctx context.Context) (*url.URL, error) {
+	v := a.cfg.Get(config.KeyHTTP)
+	if v.Text != "" {
+		base, err := httpURL(v.Text)
+		if err != nil {
+			return nil, usagef("http %q (%s): %w", v.Text, v.Origin, err)
+		}
+		return base, nil
+	}
+	var st events.FrisbeeState
+	err := a.client(ctx, func(conn *bus.Conn) error {
+		return a.askImages(ctx, conn, events.FrisbeeStatus, events.Empty{}, &st)
+	})
+	if err != nil {
+		return nil, err
+	}
+	base, err := httpURL(st.HTTP)
+	if err != nil {
+		return nil, &exit{
+			code: exitUnreachable, err: fmt.Errorf("the image service of testbed %q names no HTTP address of its own (%q)", a.testbed(), st.HTTP),
+			hint: "name it with --http URL",
+		}
+	}
+	return base, nil
+}
+
+func httpURL(text string) (*url.URL, error) {
+	base, err := url.Parse(text)
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
+		return nil, errors.New("want a URL such as http://server:5012")
+	}
+	return base, nil
 }
 
 // run sends the file, and again from where it broke off.
@@ -199,5 +249,5 @@ func unreachable(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &exit{code: exitUnreachable, err: err, hint: "is this the server's HTTP address? name it with --http URL"}
+	return &exit{code: exitUnreachable, err: err, hint: "is this where the image service is reached from here? name another address with --http URL"}
 }

@@ -57,7 +57,7 @@ func Settings() []Setting {
 		{KeyServer, "nats://127.0.0.1:4222", "bus that client commands connect to; several with commas", ""},
 		{KeyTestbed, "default", "testbed that client commands mean", ""},
 		{KeyCredential, "", "file with a credential of the bus", "none"},
-		{KeyHTTP, "http://127.0.0.1:5012", "HTTP address of the image service, for uploads", ""},
+		{KeyHTTP, "", "HTTP address of the image service", "asked of it over the bus"},
 		{KeyOutput, "text", "text, json or jsonl", ""},
 
 		{KeyRoles, "", "roles to play, with commas", "nats (without --nats), handler, frisbee, sim (with --sim)"},
