@@ -78,6 +78,12 @@ func JobFacts(testbed, job string) string {
 	return join("evt", Escape(testbed), "job", Escape(job), ">")
 }
 
+// NodeFacts matches the facts of all nodes of one job, and none of the job
+// itself: what archiving removes.
+func NodeFacts(testbed, job string) string {
+	return join("evt", Escape(testbed), "job", Escape(job), "node", ">")
+}
+
 // LeasesSubject is the leases aggregate of a testbed.
 func LeasesSubject(testbed string) string { return join("evt", Escape(testbed), "leases") }
 

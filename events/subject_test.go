@@ -18,6 +18,7 @@ func TestSubjects(t *testing.T) {
 		events.JobFactSubject("default", "01j", events.KindJobFinished):         "omf.v1.evt.default.job.01j.job.finished",
 		events.NodeFactSubject("default", "01j", "n1-2", events.KindPxeUp):      "omf.v1.evt.default.job.01j.node.n1-2.pxe.up",
 		events.JobFacts("default", "01j"):                                       "omf.v1.evt.default.job.01j.>",
+		events.NodeFacts("default", "a.b"):                                      "omf.v1.evt.default.job.a_2eb.node.>",
 		events.LeasesSubject("default"):                                         "omf.v1.evt.default.leases",
 		events.ImageFactSubject("default", "a.ndz", events.KindImageAdded):      "omf.v1.evt.default.image.a_2endz.image.added",
 		events.ImageFacts("default", "a.ndz"):                                   "omf.v1.evt.default.image.a_2endz.>",

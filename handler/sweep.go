@@ -2,9 +2,6 @@ package handler
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"strings"
 
 	"loadnode/bus"
 	"loadnode/events"
@@ -73,15 +70,19 @@ func (h *Handler) sweepSessions(ctx context.Context, testbed string) {
 	}
 }
 
-// archive purges the facts of the nodes of jobs that ended long ago. The facts
-// of the job itself stay, with the request, the plan and the results.
+// archive purges the facts of the nodes of jobs that ended long ago. The few
+// facts of the job itself stay as they were written: job.finished has the
+// results, job.requested the request, whose second delivery must find its job,
+// and job.accepted the plan; omf job show needs them all. To have one record
+// in place of three would take another form of it that every reader of facts
+// understands, and save little: the facts of the nodes are most of a job.
 func (h *Handler) archive(ctx context.Context, testbed string) {
 	before := h.clock.Now().Add(-h.policy.ArchiveAfter)
 	for _, s := range h.book.all(testbed) {
 		if s.Phase != job.Finished || s.Plan.DryRun || !s.Ended.Before(before) || s.Archived() || ctx.Err() != nil {
 			continue
 		}
-		if err := h.purgeNodes(ctx, key{testbed, s.Job}); err != nil {
+		if err := h.purge(ctx, testbed, s.Job); err != nil {
 			h.log.Warn("job not archived", "job", s.Job, "err", err)
 			return
 		}
@@ -90,31 +91,8 @@ func (h *Handler) archive(ctx context.Context, testbed string) {
 	}
 }
 
-// purgeNodes removes the facts of the nodes of a job from the log, by the API
-// of the server: the bus, which only ever appends, has no way to.
-func (h *Handler) purgeNodes(ctx context.Context, k key) error {
+func (h *Handler) purge(ctx context.Context, testbed, job string) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	nodes := strings.TrimSuffix(events.JobFacts(k.testbed, k.job), ">") + "node.>"
-	req, err := json.Marshal(map[string]string{"filter": nodes})
-	if err != nil {
-		return err
-	}
-	m, err := h.conn.NATS().RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+bus.StreamFacts, req)
-	if err != nil {
-		return err
-	}
-	var answer struct {
-		Success bool `json:"success"`
-		Error   struct {
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return err
-	}
-	if !answer.Success {
-		return fmt.Errorf("purge %s: %s", nodes, answer.Error.Description)
-	}
-	return nil
+	return h.conn.Purge(ctx, bus.StreamFacts, events.NodeFacts(testbed, job))
 }
