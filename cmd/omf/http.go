@@ -23,6 +23,11 @@ func (s *server) routes() {
 		_, _ = w.Write([]byte("ok\n")) // the prober may be gone
 	})
 	s.mux.HandleFunc("GET /readyz", s.readyz)
+	s.mux.Handle("GET /v1/schemas/", http.StripPrefix("/v1/schemas/", http.FileServerFS(events.Schemas())))
+	s.mux.HandleFunc("GET /v1/asyncapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/yaml")
+		_, _ = w.Write(events.AsyncAPI())
+	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &metrics{server: s})
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))

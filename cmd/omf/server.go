@@ -255,6 +255,19 @@ func (s *server) run(ctx context.Context, listener net.Listener, ready func(addr
 		s.routes()
 		group.Go(func() error { return s.serveHTTP(ctx, listener) })
 	}
+	if s.nats != nil {
+		group.Go(func() error {
+			select {
+			case err := <-s.nats.Failed():
+				return &exit{
+					code: exitUnreachable, err: err,
+					hint: "make room on the disk of " + s.cfg.state + " and start omf serve again: what was acknowledged is safe, and jobs go on",
+				}
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
 	for _, r := range roles {
 		group.Go(func() error {
 			err := r.run(ctx)
