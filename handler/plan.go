@@ -142,7 +142,7 @@ func (h *Handler) resolve(tb *inventory.Testbed, expr string) (nodes []*inventor
 	}
 	names, missing, err := set.Resolve(tb.View(func() []string { return h.active(tb.Name) }))
 	if err != nil {
-		return nil, nil, &events.Error{Code: events.CodeNode, Message: fmt.Sprintf("nodes: %v", err), Hint: "run: omf nodes"}
+		return nil, nil, &events.Error{Code: events.CodeNode, Message: fmt.Sprintf("nodes: %v", err), Hint: "run: omf nodes ls"}
 	}
 	if len(missing) > job.MaxNodes {
 		missing = append(missing[:job.MaxNodes:job.MaxNodes], "…")
@@ -159,7 +159,7 @@ func (h *Handler) resolve(tb *inventory.Testbed, expr string) (nodes []*inventor
 		if len(missing) > 0 {
 			what = "it does not have " + strings.Join(missing[:min(len(missing), 8)], ", ")
 		}
-		return nil, missing, &events.Error{Code: events.CodeNode, Message: fmt.Sprintf("no node of testbed %s is in the set: %s", tb.Name, what), Hint: "run: omf nodes"}
+		return nil, missing, &events.Error{Code: events.CodeNode, Message: fmt.Sprintf("no node of testbed %s is in the set: %s", tb.Name, what), Hint: "run: omf nodes ls"}
 	}
 	return nodes, missing, nil
 }
@@ -216,7 +216,7 @@ func (k *keeper) checkImage(ctx context.Context, s job.State) (checkedImage, err
 	default:
 		out.refusal = &events.Error{Code: events.CodeUnavailable, Retryable: true,
 			Message: fmt.Sprintf("the image service of testbed %s does not answer: %v", k.key.testbed, err),
-			Hint:    "is omf serve running with the role frisbeesvc?"}
+			Hint:    "is omf serve running with the role frisbee?"}
 	}
 	return out, nil
 }

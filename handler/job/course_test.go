@@ -1,6 +1,7 @@
 package job_test
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,12 @@ func TestRequests(t *testing.T) {
 	})
 }
 
+// commands are those of omf that hints may name: they exist.
+var commands = []string{"load", "images", "images verify", "job show", "watch"}
+
+// mention finds a command in a hint.
+var mention = regexp.MustCompile(`\bomf ((?:images verify|job \w+|nodes \w+|\w+))`)
+
 func TestFailureClasses(t *testing.T) {
 	only := func(ps *events.JobAccepted) {
 		ps.Budgets.BootAttempts, ps.Budgets.LoadAttempts, ps.Budgets.LeaveAttempts = 1, 1, 1
@@ -147,7 +154,7 @@ func TestFailureClasses(t *testing.T) {
 			c := accepted(t, 1, nil)
 			c.must(job.NotBooted{Node: "n1-1", Attempt: 1, Message: "exit status 7: no route"}, "node.failed n1-1")
 			return c
-		}, "exit status 7", "omf stat 'n1-1'"},
+		}, "exit status 7", "power driver (bus) by hand, then run: omf load 'n1-1' baseline.ndz"},
 		{events.ClassCheckin, func(t *testing.T) *course {
 			c := accepted(t, 1, nil)
 			c.tick("reboot.requested n1-1")
@@ -156,7 +163,7 @@ func TestFailureClasses(t *testing.T) {
 			c.tick("node.failed n1-1")
 			require.Contains(t, c.lastFailure().Evidence.Text, "from its own disk (boot b7)")
 			return c
-		}, "after 2 reboots", "omf tell reset 'n1-1'"},
+		}, "after 2 reboots", "console"},
 		{events.ClassImage, func(t *testing.T) *course {
 			c := accepted(t, 1, nil)
 			c.must(up("n1-1", "b1"), "pxe.up n1-1")
@@ -183,7 +190,7 @@ func TestFailureClasses(t *testing.T) {
 			c.must(served(), "image.served")
 			c.must(job.NotLoaded{Node: "n1-1", Attempt: 1, Error: events.Error{Code: events.CodeRefused, Message: "/dev/sda is mounted"}}, "load.failed n1-1", "node.failed n1-1")
 			return c
-		}, "mounted", "omf nodes 'n1-1'"},
+		}, "mounted", "omf watch " + jobID + " -o jsonl"},
 		{events.ClassRefused, func(t *testing.T) *course {
 			c := loading(t, nil)
 			c.must(report("n1-1", failed(c.ref("n1-1"), events.ClassRefused, true)), "load.failed n1-1", "node.failed n1-1")
@@ -224,7 +231,7 @@ func TestFailureClasses(t *testing.T) {
 			c.tick("node.failed n1-1")
 			require.Contains(t, c.lastFailure().Evidence.Text, "the disk is good")
 			return c
-		}, "its disk is loaded", "omf tell off 'n1-1'"},
+		}, "its disk is loaded", "switch the machine off by hand"},
 		{events.ClassPower, func(t *testing.T) *course {
 			c := loading(t, nil)
 			c.must(report("n1-1", done(c.ref("n1-1"))), "load.done n1-1", "shutdown.requested n1-1")
@@ -249,6 +256,9 @@ func TestFailureClasses(t *testing.T) {
 			require.Contains(t, f.Message, tt.text)
 			require.Contains(t, f.Hint, tt.hint)
 			require.NotEmpty(t, f.Hint)
+			for _, m := range mention.FindAllStringSubmatch(f.Hint, -1) {
+				require.Contains(t, commands, m[1], f.Hint)
+			}
 			require.NotEmpty(t, f.Evidence.LastEvent)
 			r := c.end()
 			require.Equal(t, 1, r.Failed)

@@ -6,20 +6,25 @@ import (
 	"loadnode/events"
 )
 
-// hint names the next command to run for a failed node (docs/failures.md).
+// hint names what to do next for a failed node, with the commands that there
+// are (docs/failures.md).
 func hint(class events.Class, n *Node, s State) string {
 	image := s.Plan.Image.Name
 	again := fmt.Sprintf("omf load '%s' %s", n.Name, image)
 	if n.Load != nil && class != events.ClassCancelled {
-		return fmt.Sprintf("the disk is loaded; run: omf tell off '%s'", n.Name)
+		by := "switch the machine off"
+		if s.Plan.Then == events.ThenReboot {
+			by = "restart the machine"
+		}
+		return fmt.Sprintf("the disk is loaded and need not be loaded again; %s by hand", by)
 	}
 	switch class {
 	case events.ClassRefused:
-		return fmt.Sprintf("nothing was written; see its disks with: omf nodes '%s', and choose one with: %s --disk SELECTOR", n.Name, again)
+		return fmt.Sprintf("nothing was written; see its disks in pxe.up of: omf watch %s -o jsonl, and choose one with: %s --disk SELECTOR", s.Job, again)
 	case events.ClassPower:
-		return fmt.Sprintf("try its power driver (%s) by hand: omf stat '%s'", n.Power, n.Name)
+		return fmt.Sprintf("try its power driver (%s) by hand, then run: %s", n.Power, again)
 	case events.ClassCheckin:
-		return fmt.Sprintf("watch its console (boot order, DHCP, boot flag) while you run: omf tell reset '%s'", n.Name)
+		return fmt.Sprintf("watch its console (boot order, DHCP, boot flag) while you run: %s", again)
 	case events.ClassImage:
 		return "run: omf images verify " + image
 	case events.ClassJoin:

@@ -128,7 +128,7 @@ func (p Policy) Plan(job string, w Wish) (events.JobAccepted, *events.Error) {
 		return events.JobAccepted{}, e
 	}
 	if len(w.Nodes) == 0 {
-		return events.JobAccepted{}, &events.Error{Code: events.CodeNode, Message: fmt.Sprintf("node set %q has no node of this testbed", clip(w.Request.Nodes, maxName)), Hint: "run: omf nodes"}
+		return events.JobAccepted{}, &events.Error{Code: events.CodeNode, Message: fmt.Sprintf("node set %q has no node of this testbed", clip(w.Request.Nodes, maxName)), Hint: "run: omf nodes ls"}
 	}
 	if len(w.Nodes) > MaxNodes {
 		return events.JobAccepted{}, &events.Error{Code: events.CodeBadRequest, Message: fmt.Sprintf("%d nodes are too many for one job, at most %d are possible", len(w.Nodes), MaxNodes), Hint: "load them in several jobs: they share the session of the image"}
