@@ -372,14 +372,8 @@ func (d *demonstration) report() error {
 	fmt.Fprintf(&b, "%d of %d nodes loaded and equal in %.1fs (load %.1fs)\n", r.OK, r.Nodes, r.Seconds, r.LoadSeconds)
 	fmt.Fprintf(&b, "image %s, sent %s: %.2f times the image for %d nodes\n", display.Bytes(r.ImageBytes), display.Bytes(r.SentBytes),
 		float64(r.SentBytes)/float64(max(r.ImageBytes, 1)), r.Nodes)
-	if len(r.Failures) > 0 {
-		var rows [][]string
-		for _, n := range r.Failures {
-			rows = append(rows, []string{n.Node, string(n.Class), n.Error, n.Hint})
-		}
-		if err := display.Table(&b, []string{"NODE", "CLASS", "ERROR", "WHAT TO DO"}, rows); err != nil {
-			return err
-		}
+	if err := display.Failures(&b, r.Failures, d.app.columns()); err != nil {
+		return err
 	}
 	if r.Dir != "" {
 		fmt.Fprintf(&b, "kept: %s\n", r.Dir)

@@ -221,6 +221,7 @@ func TestTimeoutAndCancel(t *testing.T) {
 	r = b.omf("load", "n2-1", "small.ndz")
 	require.Equal(t, exitRefused, r.code, "it is leased")
 	require.Contains(t, r.stdout, id, "the holder is named")
+	require.Contains(t, r.stdout, "--wait", "and what can be done")
 	out := b.ok("job", "cancel", id, "--reason", "enough")
 	require.Contains(t, out, "cancelled")
 	require.Equal(t, exitRefused, b.omf("job", "cancel", id).code, "it has ended")

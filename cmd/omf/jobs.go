@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -199,16 +200,24 @@ func (a *app) printJob(d events.JobDetail) error {
 	if len(d.Members) == 0 {
 		return nil
 	}
-	var nodes [][]string
-	for _, m := range d.Members {
-		row := []string{m.Node, m.State, strconv.Itoa(m.Attempt), stamp(m.Since), "", ""}
-		if r := m.Result; r != nil && r.OK {
-			row[4] = string(r.Assurance)
-		} else if r != nil {
-			row[4], row[5] = string(r.Class)+": "+r.Error, r.Hint
-		}
-		nodes = append(nodes, row)
-	}
 	fmt.Fprintln(a.stdout)
-	return display.Table(a.stdout, []string{"NODE", "STATE", "ATTEMPT", "SINCE", "RESULT", "WHAT TO DO"}, nodes)
+	return printMembers(a.stdout, d.Members, a.columns())
+}
+
+// printMembers writes a table of the nodes of a job. What went wrong stands
+// below a node, with what to do about it.
+func printMembers(w io.Writer, members []events.JobNode, width int) error {
+	var rows []display.Row
+	for _, m := range members {
+		row := display.Row{Cells: []string{m.Node, m.State, strconv.Itoa(m.Attempt), stamp(m.Since), ""}}
+		switch r := m.Result; {
+		case r == nil:
+		case r.OK:
+			row.Cells[4] = string(r.Assurance)
+		default:
+			row.Cells[4], row.Notes = string(r.Class), []string{r.Error, display.Hint(r.Hint)}
+		}
+		rows = append(rows, row)
+	}
+	return display.Rows(w, []string{"NODE", "STATE", "ATTEMPT", "SINCE", "RESULT"}, rows, width)
 }

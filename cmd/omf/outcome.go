@@ -72,7 +72,7 @@ func (a *app) finish(j *display.Job, code int) error {
 	case "json":
 		err = a.printJSON(outcomeOf(j, code))
 	case "text":
-		err = display.Summary(a.stdout, j)
+		err = display.Summary(a.stdout, j, a.columns())
 	}
 	if err != nil {
 		return err

@@ -49,6 +49,16 @@ func (a *app) screen() *screen {
 
 func (s *screen) size() (width, height int) { return size(s.out) }
 
+// columns is the width at which text on standard output is broken into lines;
+// 0 for programs, which want their lines whole.
+func (a *app) columns() int {
+	if !terminal(a.stdout) {
+		return 0
+	}
+	width, _ := size(a.stdout)
+	return width
+}
+
 // size is that of a terminal, in cells; 80x24 where it cannot tell.
 func size(v any) (width, height int) {
 	if f, ok := v.(*os.File); ok {

@@ -172,18 +172,39 @@ func TestSummary(t *testing.T) {
 		done.Apply(d)
 	}
 	require.True(t, done.Ended())
-	require.NoError(t, display.Summary(&b, done))
+	require.NoError(t, display.Summary(&b, done, 0))
 	refused := display.NewJob(job)
 	refused.Apply(events.JobRejected{Error: events.Error{Code: events.CodeLeased, Message: "n1-1 is held by job x", Hint: "omf job show x"}})
-	require.NoError(t, display.Summary(&b, refused))
+	require.NoError(t, display.Summary(&b, refused, 0))
 	planned := display.NewJob(job)
 	acc := story()[1].(events.JobAccepted)
 	acc.DryRun = true
 	planned.Apply(acc)
 	planned.Apply(events.JobFinished{Outcome: events.OutcomePlanned})
-	require.NoError(t, display.Summary(&b, planned))
-	require.NoError(t, display.Summary(&b, display.NewJob(job)))
+	require.NoError(t, display.Summary(&b, planned, 0))
+	require.NoError(t, display.Summary(&b, display.NewJob(job), 0))
 	golden(t, "summary.txt", b.String())
+
+	// Long errors are broken into lines on a terminal, and only there.
+	b.Reset()
+	long := display.NewJob(job)
+	long.Apply(events.JobFinished{Outcome: events.OutcomePartial, OK: 1, Failed: 3, Results: []events.NodeResult{
+		{Node: "n1-1", OK: true},
+		{Node: "n1-2", Class: events.ClassWrite, Error: "write 65536 bytes at 1048576 of /dev/disk/by-id/ata-SAMSUNG_HE160HJ_S209J9DZ508917: input/output error\n(agent of boot 7c1f)", Hint: "look at dmesg and SMART of the node before you run: omf load 'n1-2' wireless-2.6.ndz"},
+		{Node: "omf.nicta.node-with-a-name", Class: events.ClassCheckin, Error: "no agent reported within 3m30s of the second boot; the power controller saw the machine on", Hint: "watch its console (boot order, DHCP, boot flag) while you run: omf load 'omf.nicta.node-with-a-name' wireless-2.6.ndz"},
+		{Node: "n1-4", Class: events.ClassPower},
+	}})
+	for _, width := range []int{0, 110, 80, 40} {
+		fmt.Fprintf(&b, "== %d\n", width)
+		from := b.Len()
+		require.NoError(t, display.Summary(&b, long, width))
+		for line := range strings.Lines(b.String()[from:]) {
+			if width >= 110 { // a long word may stick out of a narrow one
+				require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), width, line)
+			}
+		}
+	}
+	golden(t, "long.txt", b.String())
 }
 
 func TestBytes(t *testing.T) {

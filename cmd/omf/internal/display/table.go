@@ -5,49 +5,116 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"loadnode/events"
 )
+
+// Row is a row of a table with lines of its own below it.
+type Row struct {
+	Cells []string
+	Notes []string // indented under the cells; empty ones are left out
+}
+
+// leastRoom is how narrow the last column of a table may become, in cells.
+const leastRoom = 24
+
+// arrow begins what to do next.
+const arrow = "→ "
+
+// Hint is a note that says what to do next; "" for nothing.
+func Hint(text string) string {
+	if text == "" {
+		return ""
+	}
+	return arrow + text
+}
 
 // Table writes rows in columns, two spaces apart, under a header. Cells are
 // freed of control characters; the last column is not padded.
 func Table(w io.Writer, header []string, rows [][]string) error {
-	width := make([]int, len(header))
+	plain := make([]Row, 0, len(rows))
+	for _, r := range rows {
+		plain = append(plain, Row{Cells: r})
+	}
+	return Rows(w, header, plain, 0)
+}
+
+// Rows is Table with notes. The last column and the notes are broken into
+// lines at width cells; 0 is for readers that want a line for a row.
+func Rows(w io.Writer, header []string, rows []Row, width int) error {
+	widths := make([]int, len(header))
 	clean := make([][]string, 0, len(rows)+1)
-	for _, row := range append([][]string{header}, rows...) {
+	for _, row := range append([]Row{{Cells: header}}, rows...) {
 		r := make([]string, len(header))
 		for i := range r {
-			if i < len(row) {
-				r[i] = Clean(row[i])
+			if i < len(row.Cells) {
+				r[i] = Clean(row.Cells[i])
 			}
 			if r[i] == "" {
 				r[i] = "-"
 			}
-			width[i] = max(width[i], utf8.RuneCountInString(r[i]))
+			widths[i] = max(widths[i], utf8.RuneCountInString(r[i]))
 		}
 		clean = append(clean, r)
 	}
+	last := 0 // where the last column begins
+	for _, n := range widths[:len(widths)-1] {
+		last += n + 2
+	}
+	if width > 0 {
+		width = max(width, last+leastRoom)
+	}
 	var b strings.Builder
-	for _, r := range clean {
+	for n, r := range clean {
 		for i, cell := range r {
-			b.WriteString(cell)
-			if i < len(r)-1 {
-				b.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2))
+			if i == len(r)-1 {
+				b.WriteString(fold(cell, width, last) + "\n")
+				break
+			}
+			b.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+		}
+		if n == 0 {
+			continue
+		}
+		for _, note := range rows[n-1].Notes {
+			if note != "" {
+				writeNote(&b, note, width)
 			}
 		}
-		b.WriteByte('\n')
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
+// writeNote writes a line of its own, indented; what is broken off it stands
+// under its text, not under its arrow.
+func writeNote(b *strings.Builder, note string, width int) {
+	text, pointed := strings.CutPrefix(Clean(note), arrow)
+	b.WriteString("  ")
+	indent := 2
+	if pointed {
+		b.WriteString(arrow)
+		indent = 4
+	}
+	b.WriteString(fold(text, width, indent) + "\n")
+}
+
+func fold(s string, width, indent int) string {
+	if width <= 0 {
+		return s
+	}
+	return Wrap(s, width, indent)
+}
+
 // Summary writes how a job ended: a line for the job and, where nodes failed,
-// a table of those with the next thing to do.
-func Summary(w io.Writer, j *Job) error {
+// a table of those with the next thing to do. Width is that of Rows.
+func Summary(w io.Writer, j *Job, width int) error {
 	var b strings.Builder
 	switch {
 	case j.Rejected != nil:
-		fmt.Fprintf(&b, "job %s refused: %s\n", j.ID, Clean(j.Rejected.Message))
+		b.WriteString(fold(Clean(fmt.Sprintf("job %s refused: %s", j.ID, j.Rejected.Message)), width, 2) + "\n")
 		if j.Rejected.Hint != "" {
-			fmt.Fprintf(&b, "  %s\n", Clean(j.Rejected.Hint))
+			writeNote(&b, Hint(j.Rejected.Hint), width)
 		}
 	case j.Result != nil && j.Accepted != nil && j.Accepted.DryRun:
 		fmt.Fprintf(&b, "job %s planned: %s on %s\n", j.ID, Clean(j.Accepted.Image.Name), count(len(j.Accepted.Nodes), "node"))
@@ -60,16 +127,14 @@ func Summary(w io.Writer, j *Job) error {
 		}
 	case j.Result != nil:
 		fmt.Fprintf(&b, "job %s %s: %d ok, %d failed in %s\n", j.ID, j.Result.Outcome, j.Result.OK, j.Result.Failed, seconds(j.Took()))
-		var rows [][]string
+		var failed []events.NodeResult
 		for _, r := range j.Result.Results {
 			if !r.OK {
-				rows = append(rows, []string{r.Node, string(r.Class), r.Error, r.Hint})
+				failed = append(failed, r)
 			}
 		}
-		if len(rows) > 0 {
-			if err := Table(&b, []string{"NODE", "CLASS", "ERROR", "WHAT TO DO"}, rows); err != nil {
-				return err
-			}
+		if err := Failures(&b, failed, width); err != nil {
+			return err
 		}
 	default:
 		fmt.Fprintf(&b, "job %s %s\n", j.ID, j.State)
@@ -79,4 +144,17 @@ func Summary(w io.Writer, j *Job) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// Failures is a table of failed nodes with the next thing to do for each;
+// nothing where there are none.
+func Failures(w io.Writer, failed []events.NodeResult, width int) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	var rows []Row
+	for _, r := range failed {
+		rows = append(rows, Row{Cells: []string{r.Node, string(r.Class), r.Error}, Notes: []string{Hint(r.Hint)}})
+	}
+	return Rows(w, []string{"NODE", "CLASS", "ERROR"}, rows, width)
 }
