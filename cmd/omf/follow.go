@@ -30,6 +30,7 @@ type follow struct {
 	// patience is how long the first fact may take; 0: for ever.
 	patience time.Duration
 	cancel   bool // the user chose to cancel
+	absence  absence
 }
 
 // errDetached ends a following that the user has left; the job goes on.
@@ -100,6 +101,9 @@ func (f *follow) loop(ctx context.Context, facts, telemetry <-chan bus.Message, 
 				f.job.Apply(d)
 			}
 		case <-tick.C:
+			if err := f.present(); err != nil {
+				return err
+			}
 			if err := f.screen.draw(f.job); err != nil {
 				return err
 			}
@@ -123,6 +127,22 @@ func (f *follow) loop(ctx context.Context, facts, telemetry <-chan bus.Message, 
 		}
 	}
 	return f.screen.draw(f.job)
+}
+
+// present tells when the bus goes away and comes back.
+func (f *follow) present() error {
+	text := f.absence.note(f.app.now(), f.conn.NATS().IsConnected())
+	if text == "" {
+		return nil
+	}
+	if err := f.screen.clear(); err != nil {
+		return err
+	}
+	if f.absence.told {
+		text += fmt.Sprintf(" (job %s is not lost; to see it later: omf watch %s)", f.job.ID, f.job.ID)
+	}
+	f.app.tell(text)
+	return nil
 }
 
 func (f *follow) done() bool {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -54,6 +56,10 @@ func (a *app) watchAll(ctx context.Context, all, start bool) error {
 		filter = events.AllFacts
 	}
 	return a.client(ctx, func(conn *bus.Conn) error {
+		var wg sync.WaitGroup
+		attend, leave := context.WithCancel(ctx)
+		defer func() { leave(); wg.Wait() }()
+		wg.Go(func() { a.attend(attend, conn) })
 		cfg := bus.WatchConfig{Stream: bus.StreamFacts, Filters: []string{filter}, New: !start}
 		err := conn.Watch(ctx, cfg, func(m bus.Message) error {
 			if a.output == "jsonl" {
@@ -72,6 +78,23 @@ func (a *app) watchAll(ctx context.Context, all, start bool) error {
 		}
 		return err
 	})
+}
+
+// attend tells when the bus goes away and comes back, until ctx ends.
+func (a *app) attend(ctx context.Context, conn *bus.Conn) {
+	tick := time.NewTicker(redraw)
+	defer tick.Stop()
+	var gone absence
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if text := gone.note(a.now(), conn.NATS().IsConnected()); text != "" {
+				a.tell(text)
+			}
+		}
+	}
 }
 
 // watchJob shows one job from its beginning.
