@@ -92,6 +92,7 @@ func TestUsage(t *testing.T) {
 		"serve --interface here":              "want an IPv4 address",
 		"serve --window 0":                    "want a number from 1",
 		"serve --checkin never":               "want a time",
+		"serve --silence -1s":                 "want a time",
 		"serve --log loud":                    "want debug, info",
 		"serve --sim 2x2 --fault hiccup:n1-1": "noboot",
 		"serve --sim 2x2 --boot 2s-1s":        "the shorter first",

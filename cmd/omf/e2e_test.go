@@ -212,6 +212,18 @@ func TestFailingNode(t *testing.T) {
 	require.Equal(t, exitTimeout, r.code, "the quorum is missed")
 }
 
+// TestDyingNode: an agent that vanishes amid a load is missed soon, and its
+// node is loaded in another attempt.
+func TestDyingNode(t *testing.T) {
+	b, want := newBench(t, "2x1", "--fault", "die:n1-1")
+	o := decode[outcome](t, b.ok("load", "all", "small.ndz", "-o", "json"))
+	require.Equal(t, 2, o.OK)
+	require.Equal(t, 2, o.Results[0].Attempts)
+	require.Less(t, o.Seconds, 20.0, "nobody waits for the deadline of the load")
+	require.Equal(t, want, b.disk("n1-1"))
+	require.Equal(t, want, b.disk("n2-1"))
+}
+
 func TestTimeoutAndCancel(t *testing.T) {
 	b, _ := newBench(t, "2x1", "--fault", "noboot:n2-1")
 	r := b.omf("load", "n2-1", "small.ndz", "--timeout", "300ms")

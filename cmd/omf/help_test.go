@@ -91,7 +91,7 @@ func TestHelpDefaults(t *testing.T) {
 	var got serverConfig
 	a := newApp(nil, new(bytes.Buffer), new(bytes.Buffer))
 	for _, key := range []string{
-		config.KeyWindow, config.KeyCheckIn, config.KeyJoin, config.KeyStall, config.KeyLeave, config.KeyBoots, config.KeyLoads,
+		config.KeyWindow, config.KeyCheckIn, config.KeyJoin, config.KeyStall, config.KeySilence, config.KeyLeave, config.KeyBoots, config.KeyLoads,
 		config.KeySweep, config.KeyRate, config.KeyIdle, config.KeyPort, config.KeyGroup,
 	} {
 		value, _, _ := strings.Cut(says[key], ",")
@@ -106,6 +106,7 @@ func TestHelpDefaults(t *testing.T) {
 	require.Equal(t, want.CheckIn, got.policy.CheckIn)
 	require.Equal(t, want.Join, got.policy.Join)
 	require.Equal(t, want.Stall, got.policy.Stall)
+	require.Equal(t, want.Silence, got.policy.Silence)
 	require.Equal(t, want.Leave, got.policy.Leave)
 	require.Equal(t, want.BootAttempts, got.policy.BootAttempts)
 	require.Equal(t, want.LoadAttempts, got.policy.LoadAttempts)

@@ -63,7 +63,7 @@ func simPolicy(boot time.Duration) handler.Policy {
 			CheckIn: 4*time.Second + 3*boot, Join: 20 * time.Second, Stall: 10 * time.Second, Leave: 5 * time.Second,
 			LoadMargin: 10 * time.Second,
 		},
-		Grace: 2 * time.Second,
+		Grace: 2 * time.Second, Silence: 5 * time.Second,
 	}
 }
 

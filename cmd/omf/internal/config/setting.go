@@ -44,6 +44,7 @@ const (
 	KeyCheckIn    = "serve.checkin"
 	KeyJoin       = "serve.join"
 	KeyStall      = "serve.stall"
+	KeySilence    = "serve.silence"
 	KeyLeave      = "serve.leave"
 	KeyBoots      = "serve.boot_attempts"
 	KeyLoads      = "serve.load_attempts"
@@ -79,6 +80,7 @@ func Settings() []Setting {
 		{KeyCheckIn, "", "how long a node may take from reboot to agent", "3m30s, short with --sim"},
 		{KeyJoin, "", "how long it may take from there to the beginning of the load", "1m30s, short with --sim"},
 		{KeyStall, "", "how long a joined node waits for data", "30s, short with --sim"},
+		{KeySilence, "", "how long nothing may be heard of an agent that loads", "1m, short with --sim"},
 		{KeyLeave, "", "how long a shutdown or reboot may take", "1m30s, short with --sim"},
 		{KeyBoots, "", "reboots of a node in a job at most", "2"},
 		{KeyLoads, "", "load attempts of a node in a job at most", "3"},
