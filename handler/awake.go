@@ -11,28 +11,41 @@ import (
 // it did not listen: their agents keep their reports and send them as soon as
 // they can.
 type awake struct {
-	mu sync.Mutex
-	at time.Time
+	mu   sync.Mutex
+	link link // that the time belongs to
+	at   time.Time
 }
 
-func (a *awake) since(t time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.at = t
+// link tells one connection to the bus from the next.
+type link struct {
+	up         bool
+	reconnects uint64
+}
+
+// link is the connection as it is. A connection counts before it is up, so
+// that the same link twice means that it was up all along.
+func (h *Handler) link() link {
+	nc := h.conn.NATS()
+	return link{nc.IsConnected(), nc.Stats().Reconnects}
 }
 
 // awakeAt returns when missed deadlines count; while there is no bus, not
-// now.
+// now. Each connection begins with another grace: the first who asks on it
+// must not find the time of the one before.
 func (h *Handler) awakeAt(now time.Time) time.Time {
-	if !h.conn.NATS().IsConnected() {
+	l := h.link()
+	if !l.up {
 		return now.Add(h.policy.Grace)
 	}
 	h.awake.mu.Lock()
 	defer h.awake.mu.Unlock()
+	if l != h.awake.link {
+		h.awake.link, h.awake.at = l, now.Add(h.policy.Grace)
+	}
 	return h.awake.at
 }
 
-// watchConnection begins another grace each time that the bus is back.
+// watchConnection wakes the keepers when the bus goes or is back.
 func (h *Handler) watchConnection(ctx context.Context) error {
 	nc := h.conn.NATS()
 	states := nc.StatusChanged()
@@ -40,7 +53,7 @@ func (h *Handler) watchConnection(ctx context.Context) error {
 	for {
 		select {
 		case <-states:
-			h.awake.since(h.clock.Now().Add(h.policy.Grace))
+			h.awakeAt(h.clock.Now())
 			for _, k := range h.allKeepers() {
 				k.poke()
 			}

@@ -73,3 +73,14 @@ func (l *leaping) waits(least, most time.Duration) bool {
 	}
 	return false
 }
+
+// forget drops whoever waits: those of a handler that has ended are there
+// still.
+func (l *leaping) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for t := range l.waiting {
+		t.Stop()
+	}
+	clear(l.waiting)
+}

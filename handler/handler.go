@@ -127,7 +127,7 @@ func (h *Handler) start(ctx context.Context, fail context.CancelCauseFunc) error
 			return context.Cause(ctx)
 		}
 	}
-	h.awake.since(h.clock.Now().Add(h.policy.Grace))
+	h.awakeAt(h.clock.Now()) // the grace begins
 	begin("connection", h.watchConnection)
 	h.setOpen(true)
 	open := h.book.open()

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/bus"
+	"loadnode/bus/bustest"
 	"loadnode/events"
 	"loadnode/handler"
 )
@@ -27,6 +28,7 @@ func course(log []bus.Message) string {
 }
 
 func TestFullCourse(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2, 2)
 	w.start("h1", nil)
 	id := w.load(events.LoadRequest{Nodes: "[1,1]"})
@@ -66,6 +68,7 @@ func TestFullCourse(t *testing.T) {
 }
 
 func TestEncodings(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 2)
 	h := w.start("h1", nil)
 	r := events.LoadRequest{Nodes: "[1,1]", Image: image.Name}
@@ -105,6 +108,7 @@ func TestEncodings(t *testing.T) {
 }
 
 func TestRequestsRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 2)
 	h := w.start("h1", nil)
 	ctx := context.Background()
@@ -153,6 +157,7 @@ func TestRequestsRefused(t *testing.T) {
 }
 
 func TestDryRunAndServices(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2, 1)
 	w.start("h1", nil)
 	id := w.load(events.LoadRequest{Nodes: "all [7,7]", DryRun: true, Requester: "ann"})
@@ -205,6 +210,7 @@ func TestDryRunAndServices(t *testing.T) {
 }
 
 func TestRedeliveredRequestMakesNoSecondJob(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 1)
 	w.start("h1", nil)
 	r := events.LoadRequest{Nodes: "all", Image: image.Name}
@@ -223,6 +229,7 @@ func TestRedeliveredRequestMakesNoSecondJob(t *testing.T) {
 }
 
 func TestOverlappingRequests(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2, 2)
 	for _, n := range w.nodes {
 		n.hold = make(chan struct{})
@@ -253,6 +260,7 @@ func TestOverlappingRequests(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 3)
 	for _, n := range w.nodes {
 		n.hold = make(chan struct{})
@@ -280,40 +288,54 @@ func TestCancel(t *testing.T) {
 }
 
 func TestCancelOfNoJob(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 1)
-	w.start("h1", nil)
+	clock := w.leaps()
+	h := w.start("h1", forever)
 	w.request(tb, events.VerbCancel, "c1", events.CancelRequest{Job: "01j0000000000000000000000a"})
+	// It may have overtaken the request that it cancels, and is tried again.
+	require.Eventually(t, func() bool { return h.State().Counters["requests"] > 1 }, bustest.Patience, time.Millisecond)
+	require.False(t, has(events.KindJobRejected, "", "")(w.facts()))
+	clock.leap(time.Minute)
 	require.Equal(t, events.CodeNotFound, w.rejected(events.JobIDForEvent("/omf/default/cli/test", "c1")).Code)
 }
 
 func TestFaults(t *testing.T) {
-	short := func(p *handler.Policy) {
-		p.CheckIn, p.Join, p.Leave, p.LoadMargin = time.Second, time.Second, time.Second, 500*time.Millisecond
-		p.LinkRate, p.DiskRate = 1e12, 1e12
-	}
+	t.Parallel()
+	const boot, load, leave = events.KindRebootRequested, events.KindLoadStarted, events.KindShutdownRequested
 	tests := []struct {
 		name   string
-		set    func(*world, *node)
+		set    func(*node)
+		late   []events.Kind // facts that nothing follows before their deadline
 		ok     bool
 		class  events.Class
 		cycles int
 	}{
-		{"never boots", func(_ *world, n *node) { n.deaf = 99 }, false, events.ClassCheckin, 2},
-		{"boots at the second try", func(_ *world, n *node) { n.deaf = 1 }, true, "", 2},
-		{"vanishes during the load, always", func(_ *world, n *node) { n.mute = 99 }, false, events.ClassTimeout, 2},
-		{"vanishes during the load, once", func(_ *world, n *node) { n.mute = 1 }, true, "", 2},
-		{"stalls once", func(_ *world, n *node) { n.faults = []events.Class{events.ClassStalled} }, true, "", 1},
-		{"disk refuses", func(_ *world, n *node) { n.faults = []events.Class{events.ClassRefused} }, false, events.ClassRefused, 1},
-		{"lies", func(_ *world, n *node) { n.lie = func(l *events.LoadDone) { l.Chunks-- } }, false, events.ClassVerify, 1},
-		{"does not halt", func(_ *world, n *node) { n.stuck = 99 }, true, "", 1},
+		{"never boots", func(n *node) { n.deaf = 99 }, []events.Kind{boot, boot}, false, events.ClassCheckin, 2},
+		{"boots at the second try", func(n *node) { n.deaf = 1 }, []events.Kind{boot}, true, "", 2},
+		{"vanishes during the load, always", func(n *node) { n.mute = 99 }, []events.Kind{load, load}, false, events.ClassTimeout, 2},
+		{"vanishes during the load, once", func(n *node) { n.mute = 1 }, []events.Kind{load}, true, "", 2},
+		{"stalls once", func(n *node) { n.faults = []events.Class{events.ClassStalled} }, nil, true, "", 1},
+		{"disk refuses", func(n *node) { n.faults = []events.Class{events.ClassRefused} }, nil, false, events.ClassRefused, 1},
+		{"lies", func(n *node) { n.lie = func(l *events.LoadDone) { l.Chunks-- } }, nil, false, events.ClassVerify, 1},
+		{"does not halt", func(n *node) { n.stuck = 99 }, []events.Kind{leave}, true, "", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, 1, 2)
-			w.start("h1", short)
+			clock := w.leaps()
+			w.start("h1", forever)
 			bad := w.nodes["n1-1"]
-			tt.set(w, bad)
-			r := w.finished(w.load(events.LoadRequest{Nodes: "all"}))
+			tt.set(bad)
+			id := w.load(events.LoadRequest{Nodes: "all"})
+			for i, kind := range tt.late {
+				w.until(fmt.Sprintf("the other node's end, and %s for the %d. time", kind, i+1), func(log []bus.Message) bool {
+					return has(events.KindShutdownDone, id, "n1-2")(log) && strings.Count(course(of(log, id, "n1-1"))+" ", string(kind)+" ") == i+1
+				})
+				clock.leap(2 * time.Hour)
+			}
+			r := w.finished(id)
 			require.True(t, r.Results[1].OK, "the other node is not held: %+v", r.Results[1])
 			require.Equal(t, tt.ok, r.Results[0].OK, "%+v", r.Results[0])
 			require.Equal(t, tt.class, r.Results[0].Class)
@@ -328,6 +350,7 @@ func TestFaults(t *testing.T) {
 }
 
 func TestImageServiceAway(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 2)
 	w.start("h1", nil)
 	w.svc.stop()
@@ -352,6 +375,7 @@ func TestImageServiceAway(t *testing.T) {
 }
 
 func TestImageServiceNeverAnswers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 1)
 	w.svc.stop()
 	w.start("h1", func(p *handler.Policy) { p.Patience = 200 * time.Millisecond })
@@ -361,6 +385,7 @@ func TestImageServiceNeverAnswers(t *testing.T) {
 // Reports that a node forges about others, about another job, attempt or boot
 // make no facts and are counted.
 func TestForgedReports(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 2)
 	h := w.start("h1", nil)
 	hold := make(chan struct{})
@@ -413,6 +438,7 @@ func TestForgedReports(t *testing.T) {
 
 // Garbage and facts of later versions in the log are passed over.
 func TestGarbageInTheLog(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 1)
 	ctx := context.Background()
 	for i, raw := range []string{"{", `{"specversion":"1.0","id":"f%d","source":"/x","type":"loadnode.load.dreamt.v9"}`} {
@@ -431,6 +457,7 @@ func TestGarbageInTheLog(t *testing.T) {
 }
 
 func TestHundredNodes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 10, 10)
 	w.start("h1", func(p *handler.Policy) { p.Window = 100 })
 	began := time.Now()

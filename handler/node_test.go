@@ -309,10 +309,12 @@ func (n *node) away() {
 	}, bustest.Patience, time.Millisecond)
 }
 
-// back brings an agent that was cut off back to the bus.
+// back brings an agent that was cut off back to the bus. It was never away,
+// as far as it knows, and reports nothing.
 func (n *node) back() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.silent = true
 	n.startAgent(n.boot)
 }
 

@@ -42,12 +42,14 @@ func (s *script) Do(ctx context.Context, r power.Request) (power.State, error) {
 
 func (w *world) startScript(id string, s *script) *running {
 	w.t.Helper()
-	return w.startWith(id, nil, func(inventory.Power, power.Deps) (power.Driver, error) { return s, nil })
+	short := func(p *handler.Policy) { p.CheckIn, p.BootAttempts = 2*time.Second, 5 }
+	return w.startWith(id, short, func(inventory.Power, power.Deps) (power.Driver, error) { return s, nil })
 }
 
 // With a driver that remembers nothing, a successor looks before it acts: no
 // node is started twice for a step that had taken effect.
 func TestKilledAtEveryFactWithScripts(t *testing.T) {
+	t.Parallel()
 	for _, blind := range []bool{false, true} {
 		for k := 1; k <= 17; k++ {
 			t.Run(fmt.Sprintf("%d blind=%t", k, blind), func(t *testing.T) {
@@ -75,6 +77,7 @@ func TestKilledAtEveryFactWithScripts(t *testing.T) {
 }
 
 func TestPowerControllerRefuses(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 1)
 	w.startWith("h1", func(p *handler.Policy) { p.CheckIn = time.Second }, func(inventory.Power, power.Deps) (power.Driver, error) {
 		return &script{w: w, refuse: true}, nil
@@ -87,6 +90,7 @@ func TestPowerControllerRefuses(t *testing.T) {
 
 // An agent that runs is asked itself before its power controller is.
 func TestSoftRebootFirst(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 1)
 	inv, err := inventory.Parse([]byte(`
 version: 1

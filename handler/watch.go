@@ -30,17 +30,6 @@ type watch struct {
 // sequences: their times are those of another clock.
 type signs struct{ telemetry, reports uint64 }
 
-// link tells one connection to the bus from the next.
-type link struct {
-	up         bool
-	reconnects uint64
-}
-
-func (h *Handler) link() link {
-	nc := h.conn.NATS()
-	return link{nc.IsConnected(), nc.Stats().Reconnects}
-}
-
 func (h *Handler) pause() time.Duration {
 	return min(max(h.policy.Silence/looksInSilence, leastPause), mostPause)
 }

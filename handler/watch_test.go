@@ -31,8 +31,7 @@ const (
 func guard(t *testing.T, set func(*node)) *guarded {
 	t.Helper()
 	w := newWorld(t, 1, 1)
-	g := &guarded{world: w, n: w.nodes["n1-1"], clock: newLeaping()}
-	w.clock = g.clock
+	g := &guarded{world: w, n: w.nodes["n1-1"], clock: w.leaps()}
 	if set != nil {
 		set(g.n)
 	}
@@ -43,8 +42,8 @@ func guard(t *testing.T, set func(*node)) *guarded {
 
 func (g *guarded) start(id string) {
 	g.r = g.world.start(id, func(p *handler.Policy) {
-		p.Silence = time.Minute
-		p.CheckIn, p.Join, p.Leave, p.LoadMargin, p.Owner = time.Hour, time.Hour, time.Hour, time.Hour, time.Hour
+		forever(p)
+		p.Silence = 5 * mostPause
 	})
 }
 
@@ -67,11 +66,10 @@ func (g *guarded) idle() {
 	require.Eventually(g.t, func() bool { return g.clock.waits(leastPause, mostPause) }, bustest.Patience, time.Millisecond, "nobody watches")
 }
 
-// patient has the handler look as often as the silence allows: the node is
-// not given up.
+// patient has the handler look five times: the node is not given up.
 func (g *guarded) patient(before func()) {
 	g.t.Helper()
-	for range 4 {
+	for range 5 {
 		if before != nil {
 			before()
 		}
@@ -122,7 +120,7 @@ func TestAgentVanishes(t *testing.T) {
 			g.look()
 			f := g.lost()
 			require.Equal(t, events.ClassTimeout, f.Class)
-			require.Equal(t, "no word from the agent for 72s; power on", f.Evidence.Text)
+			require.Regexp(t, `^no word from the agent for 9\ds; power on$`, f.Evidence.Text)
 			require.Equal(t, string(tt.kind), f.Evidence.LastEvent)
 			require.True(t, f.Retry)
 			g.ends(2)
@@ -141,7 +139,7 @@ func TestPowerFails(t *testing.T) {
 	g.idle()
 	require.False(t, has(events.KindLoadFailed, g.id, "")(g.facts()), "one look is none")
 	g.look()
-	require.Equal(t, "no word from the agent for 18s; power off", g.lost().Evidence.Text)
+	require.Regexp(t, `^no word from the agent for [12]\ds; power off$`, g.lost().Evidence.Text)
 	g.ends(2)
 }
 
@@ -156,6 +154,7 @@ func TestAgentCutOff(t *testing.T) {
 			g.patient(nil)
 			g.n.back()
 			g.look()
+			g.idle()
 			g.n.cutOff()
 			g.patient(nil)
 		}},
@@ -186,8 +185,14 @@ func TestAgentCutOff(t *testing.T) {
 		{"and the handler restarts", func(g *guarded) {
 			g.patient(nil)
 			g.r.kill(g.t)
+			g.clock.forget()
 			g.start("h1")
-			g.patient(nil)
+			g.idle() // it has looked at once
+			for range 4 {
+				g.look()
+			}
+			g.idle()
+			require.False(g.t, has(events.KindLoadFailed, g.id, "")(g.facts()))
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

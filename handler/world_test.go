@@ -138,10 +138,11 @@ func labels(log []bus.Message) []string {
 	return out
 }
 
-func of(log []bus.Message, jobID string) []bus.Message {
+// of picks the facts of a job, or of one of its nodes.
+func of(log []bus.Message, jobID string, node ...string) []bus.Message {
 	var out []bus.Message
 	for _, m := range log {
-		if m.Address.Job == jobID {
+		if m.Address.Job == jobID && (len(node) == 0 || slices.Contains(node, m.Address.Node)) {
 			out = append(out, m)
 		}
 	}
@@ -242,6 +243,19 @@ func policy() handler.Policy {
 		Policy: job.Policy{Window: 16, CheckIn: 10 * time.Second, Join: 10 * time.Second, Stall: time.Second, Leave: 5 * time.Second, LoadMargin: 10 * time.Second},
 		Grace:  100 * time.Millisecond, Owner: time.Second, Patience: 10 * time.Second, Sweep: time.Second,
 	}
+}
+
+// forever makes all times so long that none of them passes by itself, for
+// tests whose clock leaps.
+func forever(p *handler.Policy) {
+	p.CheckIn, p.Join, p.Leave, p.LoadMargin, p.Owner = time.Hour, time.Hour, time.Hour, time.Hour, 24*time.Hour
+}
+
+// leaps gives the handlers to come a clock that leaps.
+func (w *world) leaps() *leaping {
+	c := newLeaping()
+	w.clock = c
+	return c
 }
 
 func (w *world) start(id string, change func(*handler.Policy)) *running {
