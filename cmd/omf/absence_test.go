@@ -36,6 +36,7 @@ func TestAbsence(t *testing.T) {
 // TestServerAway: a load whose server is killed says that it waits, and goes
 // on when the server is back; so does a watch.
 func TestServerAway(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts and kills processes")
 	}

@@ -164,6 +164,7 @@ func TestConfigShow(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	r := omf(t, "", "load", "all", "a.ndz", "--server", "nats://127.0.0.1:1", "-o", "json")
 	require.Equal(t, exitUnreachable, r.code)
 	require.Contains(t, r.stderr, "omf serve")

@@ -102,7 +102,7 @@ func (a *app) demo(ctx context.Context, f demoFlags) error {
 	if f.nodes < 1 || f.nodes > maxDemoNodes {
 		return usagef("--nodes %d: want 1 to %d", f.nodes, maxDemoNodes)
 	}
-	dir, err := os.MkdirTemp("", "omf-demo-")
+	dir, err := os.MkdirTemp(a.getenv("TMPDIR"), "omf-demo-")
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}

@@ -97,6 +97,7 @@ func kinds(t *testing.T, jsonl, node string) []string {
 }
 
 func TestLoadWatchJobsImages(t *testing.T) {
+	t.Parallel()
 	b, want := newBench(t, "2x2")
 
 	// The load, with every fact as it comes.
@@ -179,6 +180,7 @@ func TestLoadWatchJobsImages(t *testing.T) {
 }
 
 func TestUpload(t *testing.T) {
+	t.Parallel()
 	b, _ := newBench(t, "1x1")
 	file := filepath.Join(t.TempDir(), "other.ndz")
 	want := smallImage(t, file, 2)
@@ -199,6 +201,7 @@ func TestUpload(t *testing.T) {
 }
 
 func TestFailingNode(t *testing.T) {
+	t.Parallel()
 	b, want := newBench(t, "3x1", "--fault", "writeerr=3072000:n2-1")
 	r := b.omf("load", "all", "small.ndz")
 	require.Equal(t, exitFailed, r.code, r.stderr)
@@ -215,6 +218,7 @@ func TestFailingNode(t *testing.T) {
 // TestDyingNode: an agent that vanishes amid a load is missed soon, and its
 // node is loaded in another attempt.
 func TestDyingNode(t *testing.T) {
+	t.Parallel()
 	b, want := newBench(t, "2x1", "--fault", "die:n1-1")
 	o := decode[outcome](t, b.ok("load", "all", "small.ndz", "-o", "json"))
 	require.Equal(t, 2, o.OK)
@@ -225,6 +229,7 @@ func TestDyingNode(t *testing.T) {
 }
 
 func TestTimeoutAndCancel(t *testing.T) {
+	t.Parallel()
 	b, _ := newBench(t, "2x1", "--fault", "noboot:n2-1")
 	r := b.omf("load", "n2-1", "small.ndz", "--timeout", "300ms")
 	require.Equal(t, exitTimeout, r.code, r.stderr)
@@ -243,6 +248,7 @@ func TestTimeoutAndCancel(t *testing.T) {
 
 // TestInterruptDetaches: off a terminal an interrupt leaves the job alone.
 func TestInterruptDetaches(t *testing.T) {
+	t.Parallel()
 	b, _ := newBench(t, "1x1", "--fault", "noboot:n1-1")
 	interrupts := make(chan os.Signal, 1)
 	out, errs := newLineWaiter(), newLineWaiter()
@@ -281,6 +287,7 @@ func awaitText(ctx context.Context, w *lineWaiter, want string) (string, error) 
 
 // TestChoose is the question that an interrupt asks on a terminal.
 func TestChoose(t *testing.T) {
+	t.Parallel()
 	b, _ := newBench(t, "1x1", "--fault", "noboot:n1-1")
 	id := strings.TrimSpace(b.ok("load", "all", "small.ndz", "--detach"))
 	conn, err := bus.Connect(t.Context(), bus.Config{URLs: []string{b.nats}})
@@ -320,6 +327,7 @@ func TestChoose(t *testing.T) {
 // TestRequestForms: a structured event, an event in headers and plain JSON
 // lead to the same facts.
 func TestRequestForms(t *testing.T) {
+	t.Parallel()
 	b, _ := newBench(t, "1x1")
 	conn, err := bus.Connect(t.Context(), bus.Config{URLs: []string{b.nats}})
 	require.NoError(t, err)
@@ -420,6 +428,7 @@ func scrub(v any) any {
 // TestServeOutOfTheBox: a server without inventory works with omf sim beside it.
 // TestGrid checks the reader of grid sizes against its own notation.
 func TestWatchAll(t *testing.T) {
+	t.Parallel()
 	b, _ := newBench(t, "1x1")
 	ctx, cancel := context.WithCancel(t.Context())
 	out := newLineWaiter()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 )
 
 func TestHTTP(t *testing.T) {
+	t.Parallel()
 	b, _ := newBench(t, "1x1")
 	get := func(path string) (int, string) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.http+path, nil)
@@ -50,6 +52,7 @@ func TestHTTP(t *testing.T) {
 }
 
 func TestSecondServer(t *testing.T) {
+	t.Parallel()
 	b, _ := newBench(t, "1x1")
 	natsAddress := strings.TrimPrefix(b.nats, "nats://")
 	httpAddress := strings.TrimPrefix(b.http, "http://")
@@ -80,6 +83,7 @@ func TestSecondServer(t *testing.T) {
 
 // TestImageDirectory: one that is named must exist, that of the state is made.
 func TestImageDirectory(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	absent, file, state := filepath.Join(dir, "absent"), filepath.Join(dir, "file"), filepath.Join(dir, "state")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
@@ -97,6 +101,7 @@ func TestImageDirectory(t *testing.T) {
 }
 
 func TestAuthentication(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(state, "images"), 0o755))
 	smallImage(t, filepath.Join(state, "images", "small.ndz"), 1)
@@ -133,6 +138,7 @@ func must[T any](v T, err error) T {
 }
 
 func TestServeOutOfTheBox(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(state, "images"), 0o755))
 	want := smallImage(t, filepath.Join(state, "images", "small.ndz"), 1)
@@ -168,8 +174,14 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes a filesystem and compares disks")
 	}
-	t.Setenv("TMPDIR", t.TempDir())
-	r := omf(t, "", "demo", "-o", "json", "--nodes", "3", "--fault", "noboot:n2-1", "--boot", "10ms-100ms")
+	t.Parallel()
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	a := newApp(strings.NewReader(""), &out, &errs)
+	a.environ, a.system = []string{"HOME=" + dir, "TMPDIR=" + dir}, ""
+	// The embedded filesystem is the smaller one; mke2fs is for package demo.
+	code := a.execute(t.Context(), []string{"demo", "-o", "json", "--embedded", "--nodes", "3", "--fault", "noboot:n2-1", "--boot", "10ms-100ms"})
+	r := result{code, out.String(), errs.String()}
 	require.Equal(t, exitFailed, r.code, r.stderr)
 	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
 	got := decode[map[string]any](t, lines[len(lines)-1])
@@ -184,7 +196,7 @@ func TestDemo(t *testing.T) {
 	require.NotEmpty(t, d.Failures[0].Hint)
 	require.GreaterOrEqual(t, d.DiskBytes, int64(64<<20))
 	require.GreaterOrEqual(t, d.SentBytes, d.ImageBytes*9/10)
-	left, err := filepath.Glob(filepath.Join(os.TempDir(), "omf-demo-*"))
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
 	require.NoError(t, err)
 	require.Empty(t, left, "nothing is left behind")
 	require.Contains(t, r.stderr, "compared: 2 disks equal")

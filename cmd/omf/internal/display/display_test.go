@@ -264,7 +264,11 @@ func (t *terminal) Write(p []byte) (int, error) {
 		}
 	}
 	for s := string(p); s != ""; {
-		if m := sequence.FindStringSubmatch(s); m != nil {
+		var m []string
+		if s[0] == 0x1b {
+			m = sequence.FindStringSubmatch(s)
+		}
+		if m != nil {
 			keep := text
 			flush()
 			switch m[2] {
