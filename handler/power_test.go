@@ -51,7 +51,8 @@ func (w *world) startScript(id string, s *script) *running {
 func TestKilledAtEveryFactWithScripts(t *testing.T) {
 	t.Parallel()
 	for _, blind := range []bool{false, true} {
-		for k := 1; k <= 17; k++ {
+		// While nodes are planned for and load nobody asks about their power.
+		for _, k := range []int{3, 4, 5, 6, 7, 8, 12, 13, 14, 15, 16, 17} {
 			t.Run(fmt.Sprintf("%d blind=%t", k, blind), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, 1, 2)
