@@ -20,8 +20,12 @@ type memory struct {
 
 func newMemory(size int) *memory {
 	m := &memory{data: make([]byte, size), fixed: true, failAt: -1}
-	for i := range m.data {
+	const period = 128 << 10 // of what every sector of is another
+	for i := range min(size, period) {
 		m.data[i] = byte(i*31 + i>>9)
+	}
+	for n := period; n < size; n *= 2 {
+		copy(m.data[n:], m.data[:n])
 	}
 	return m
 }

@@ -59,10 +59,8 @@ func someFill(f Fill) func([]byte) {
 // randomUnit is incompressible enough to make several chunks.
 func randomUnit(sectors int, seed uint64) unit {
 	u := unit{data: make([]byte, sectors*512), inUse: make([]bool, sectors)}
+	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(u.data)
 	r := rand.New(rand.NewPCG(seed, 7))
-	for i := range u.data {
-		u.data[i] = byte(r.Uint32())
-	}
 	for i := 0; i < sectors; {
 		n := 1 + r.IntN(400)
 		used := r.IntN(3) > 0

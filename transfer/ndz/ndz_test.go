@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -18,7 +19,13 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Each case moves megabytes; -rapid.checks on the command line asks for more.
+	if err := flag.Set("rapid.checks", "30"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // vector reads an image of the shared vectors, or skips the test.
 func vector(t testing.TB, name string) []byte {
