@@ -333,6 +333,9 @@ func TestFaults(t *testing.T) {
 				w.until(fmt.Sprintf("the other node's end, and %s for the %d. time", kind, i+1), func(log []bus.Message) bool {
 					return has(events.KindShutdownDone, id, "n1-2")(log) && strings.Count(course(of(log, id, "n1-1"))+" ", string(kind)+" ") == i+1
 				})
+				if kind == boot { // asked for, but perhaps not done yet
+					require.Eventually(t, func() bool { return bad.count(func(n *node) int { return n.cycles }) == i+1 }, bustest.Patience, time.Millisecond)
+				}
 				clock.leap(2 * time.Hour)
 			}
 			r := w.finished(id)
