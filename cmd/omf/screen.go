@@ -24,10 +24,11 @@ func terminal(v any) bool {
 }
 
 // screen shows the progress of one job: live on a terminal, in plain lines
-// elsewhere, or not at all.
+// elsewhere or above the live view, or not at all.
 type screen struct {
-	out   io.Writer
-	live  *display.Live // nil: lines
+	out   io.Writer // of the live view, which is where its size is asked for
+	live  *display.Live
+	lines io.Writer // for a line for each fact; nil: none
 	none  bool
 	began time.Time
 	now   func() time.Time
@@ -43,6 +44,8 @@ func (a *app) screen() *screen {
 		s.none = true
 	case terminal(a.stderr) && a.getenv("TERM") != "dumb":
 		s.live = display.NewLive(a.stderr, a.getenv("NO_COLOR") == "")
+	default:
+		s.lines = a.stderr
 	}
 	return s
 }
@@ -71,12 +74,15 @@ func size(v any) (width, height int) {
 
 // fact shows one fact of the job.
 func (s *screen) fact(m bus.Message, d events.Data, err error) error {
-	if s.none || s.live != nil {
+	if s.none || s.lines == nil {
 		return nil
+	}
+	if err := s.clear(); err != nil {
+		return err
 	}
 	a := m.Address
 	a.Job = ""
-	_, werr := fmt.Fprintln(s.out, display.Line(when(m), a, d, err))
+	_, werr := fmt.Fprintln(s.lines, display.Line(when(m), a, d, err))
 	return werr
 }
 

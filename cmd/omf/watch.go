@@ -131,8 +131,8 @@ func (a *app) watchJob(ctx context.Context, arg string) error {
 // asked for; with json and jsonl that is the place of the objects.
 func (a *app) watchScreen() *screen {
 	s := a.screen()
-	if a.output == "text" && s.live == nil && !s.none {
-		s.out = a.stdout
+	if a.output == "text" && !s.none {
+		s.lines = a.stdout
 	}
 	return s
 }

@@ -97,6 +97,10 @@ func TestLines(t *testing.T) {
 		b.WriteString(display.Line(at.Add(time.Duration(i)*250*time.Millisecond), a, d, nil) + "\n")
 	}
 	b.WriteString(display.Line(at, events.Address{Leases: true, Kind: events.KindLeased}, events.Leased{Job: job, Nodes: []string{"n1-1", "n1-2"}}, nil) + "\n")
+	session := events.ImageServed{Image: events.Image{Name: "a.ndz"}, Session: events.Session{Group: "239.192.77.1", Port: 7000, Server: "127.0.0.1"}, Leases: []string{job}}
+	b.WriteString(display.Line(at, events.Address{Image: "a.ndz", Kind: events.KindImageServed}, session, nil) + "\n")
+	session.Leases = nil
+	b.WriteString(display.Line(at, events.Address{Image: "a.ndz", Kind: events.KindImageServed}, session, nil) + "\n")
 	b.WriteString(display.Line(at, events.Address{Job: job, Kind: "later.word"}, nil, errors.New("not in this vocabulary")) + "\n")
 	b.WriteString(display.Line(at, events.Address{Job: job, Node: "n1-1", Kind: events.KindNodeFailed}, events.NodeFailed{Class: events.ClassWrite, Message: "evil\x1b[2J\nline"}, nil) + "\n")
 	golden(t, "lines.txt", b.String())

@@ -81,7 +81,15 @@ func Detail(d events.Data) string {
 	case events.JobFinished:
 		return fmt.Sprintf("%s: %d ok, %d failed in %s", f.Outcome, f.OK, f.Failed, seconds(f.Ended.Sub(f.Began)))
 	case events.ImageServed:
-		return fmt.Sprintf("%s on %s:%d from %s", f.Image.Name, f.Session.Group, f.Session.Port, f.Session.Server)
+		s := fmt.Sprintf("%s on %s:%d from %s", f.Image.Name, f.Session.Group, f.Session.Port, f.Session.Server)
+		switch {
+		case f.Job != "":
+		case len(f.Leases) == 0: // a fact of the image: the session after a change of its leases
+			s += ", for no job now"
+		default:
+			s += ", for " + strings.Join(f.Leases, " ")
+		}
+		return s
 	case events.ImageReleased:
 		return f.Reason
 	case events.ImageDamaged:
