@@ -103,26 +103,26 @@ func (r race) run(t *testing.T) (f finish) {
 // Who joins late costs those who were there before a bounded share, gets
 // everything all the same, and needs no more than one further image for it.
 func TestLateJoinersDoNotSlowTheFirst(t *testing.T) {
-	const chunks = 48
-	img := image(9, chunks)
+	const usual = 32 // chunks
 	tenth, half, four := []float64{0.1}, []float64{0.5}, []float64{0.1, 0.25, 0.5, 0.8}
 	for name, tc := range map[string]struct {
 		race
-		late  [][]float64 // each with its own seed
-		waste float64     // images sent beyond one and what the last one missed
+		chunks int
+		late   [][]float64 // each with its own seed
+		waste  float64     // images sent beyond one and what the last one missed
 	}{
-		"no loss": {race{}, [][]float64{tenth, tenth, {0.3}, half, half, {0.9}, four, four}, 3. / chunks},
+		"no loss": {race{}, usual, [][]float64{tenth, {0.3}, half, {0.9}, four}, 3. / usual},
 		// Two workers do half of what the network brings; what they have no
 		// room for must be sent again.
-		"slow disk": {race{disk: 180 * time.Millisecond}, [][]float64{half, four}, 0.9},
-		"adapting":  {race{adapts: true}, [][]float64{half}, 3. / chunks},
+		"slow disk": {race{disk: 180 * time.Millisecond}, 48, [][]float64{four}, 0.9},
+		"adapting":  {race{adapts: true}, usual, [][]float64{half}, 3. / usual},
 		// Repeats wait longer than a client waits before it asks again.
-		"slow link": {race{rate: 20e6}, [][]float64{tenth, half}, 3. / chunks},
+		"slow link": {race{rate: 20e6}, usual, [][]float64{tenth, half}, 3. / usual},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := tc.race
-			r.image = img
+			r.image = image(9, tc.chunks)
 			alone := r.run(t).ends[0]
 			for i, late := range tc.late {
 				r.seed, r.late = uint64(i+1), late
@@ -135,7 +135,7 @@ func TestLateJoinersDoNotSlowTheFirst(t *testing.T) {
 				require.LessOrEqual(t, last, f.ends[0]+alone, about)
 				require.LessOrEqual(t, f.sent, 1+slices.Max(late)+tc.waste, about)
 				require.Zero(t, f.server.Reductions, "late joiners are not losses")
-				require.LessOrEqual(t, f.server.Requests+f.server.PartialRequests, uint64(3*chunks), about)
+				require.LessOrEqual(t, f.server.Requests+f.server.PartialRequests, uint64(3*tc.chunks), about)
 			}
 		})
 	}
@@ -146,7 +146,7 @@ func TestLateJoinersDoNotSlowTheFirst(t *testing.T) {
 // more than late joiners may; so means are compared.
 func TestLateJoinersAndLoss(t *testing.T) {
 	t.Parallel()
-	const chunks, seeds = 24, 6
+	const chunks, seeds = 24, 5
 	img := image(9, chunks)
 	late := [][]float64{nil, {0.2}, {0.8}}
 	sums := make([]time.Duration, len(late))

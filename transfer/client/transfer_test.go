@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -23,7 +24,13 @@ import (
 	"loadnode/transfer/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Each case is a whole transfer; -rapid.checks on the command line asks for more.
+	if err := flag.Set("rapid.checks", "35"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var group = netip.MustParseAddr("239.255.78.1")
 
