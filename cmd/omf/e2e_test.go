@@ -246,6 +246,27 @@ func TestTimeoutAndCancel(t *testing.T) {
 	require.Contains(t, b.ok("nodes", "ls", "n2-1"), "n2-1")
 }
 
+// TestWait: a load that may wait gets its nodes when the other job has ended.
+func TestWait(t *testing.T) {
+	t.Parallel()
+	b, want := newBench(t, "2x1", "--fault", "noboot:n2-1")
+	holder := strings.TrimSpace(b.ok("load", "all", "small.ndz", "--detach"))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	errs := newLineWaiter()
+	a := newApp(strings.NewReader(""), io.Discard, errs)
+	a.environ, a.system = []string{"HOME=" + t.TempDir()}, ""
+	done := make(chan int, 1)
+	go func() {
+		done <- a.execute(ctx, []string{"load", "n1-1", "small.ndz", "--wait", "--server", b.nats})
+	}()
+	_, err := awaitText(ctx, errs, "job.requested")
+	require.NoError(t, err)
+	b.ok("job", "cancel", holder)
+	require.Zero(t, <-done, errs)
+	require.Equal(t, want, b.disk("n1-1"))
+}
+
 // TestInterruptDetaches: off a terminal an interrupt leaves the job alone.
 func TestInterruptDetaches(t *testing.T) {
 	t.Parallel()
