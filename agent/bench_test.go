@@ -121,11 +121,29 @@ type bench struct {
 	wait    func()
 }
 
+// imageOnce is the image of all benches, made by the first.
+var imageOnce struct {
+	sync.Mutex
+	image *lab.Image
+}
+
+// benchImage is an image of several chunks. Fields of it may be replaced, what they refer to belongs to all benches.
+func benchImage(t *testing.T) *lab.Image {
+	t.Helper()
+	imageOnce.Lock()
+	defer imageOnce.Unlock()
+	if imageOnce.image == nil {
+		imageOnce.image = lab.NewImage(t, 4, 7)
+	}
+	image := *imageOnce.image
+	return &image
+}
+
 func newBench(t *testing.T, change ...func(*agent.Config, *fileMachine)) *bench {
 	t.Helper()
 	b := &bench{t: t, bus: bustest.Start(t)}
 	b.handler = b.bus.Connect(t)
-	b.images = lab.Serve(t, lab.NewImage(t, 6, 7))
+	b.images = lab.Serve(t, benchImage(t))
 	b.machine = &fileMachine{
 		path: filepath.Join(t.TempDir(), "disk"), imaging: true,
 		left: make(chan events.Verb, 10), closed: make(chan struct{}, 10),
@@ -157,6 +175,13 @@ func newBench(t *testing.T, change ...func(*agent.Config, *fileMachine)) *bench 
 	})
 	t.Cleanup(b.wait)
 	return b
+}
+
+// in is the bench for a subtest, which is what fails then.
+func (b *bench) in(t *testing.T) *bench {
+	sub := *b
+	sub.t = t
+	return &sub
 }
 
 // command is a load command for the image of the bench.

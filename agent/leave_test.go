@@ -109,6 +109,7 @@ func TestLeavingStopsTheLoadOfTheSameJob(t *testing.T) {
 }
 
 func TestLeavingDoesNotWaitForEver(t *testing.T) {
+	t.Parallel() // it mostly waits
 	b := newBench(t, func(c *agent.Config, _ *fileMachine) { c.Farewell = 300 * time.Millisecond })
 	b.up()
 	// The stream takes no report any more; the broker still passes commands.

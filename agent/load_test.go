@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"testing"
@@ -19,7 +20,7 @@ import (
 )
 
 // slow is a rate at which the image of a bench takes half a minute, bit/s.
-const slow = 2_000_000
+const slow = 1_200_000
 
 func TestLoad(t *testing.T) {
 	for verify, assurance := range map[string]events.Assurance{"": events.AssuranceWritten, events.VerifyReadback: events.AssuranceReadback} {
@@ -104,6 +105,9 @@ func TestRepeatedCommandLoadsOnceAndReportsAgain(t *testing.T) {
 }
 
 func TestCommandsThatAreRefused(t *testing.T) {
+	b := newBench(t)
+	b.images.StartData()
+	b.up()
 	for name, c := range map[string]struct {
 		change func(*events.LoadCommand)
 		code   events.Code
@@ -117,9 +121,7 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		"negative attempt": {func(c *events.LoadCommand) { c.Attempt = -1 }, events.CodeBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			b.images.StartData()
-			b.up()
+			b := b.in(t)
 			cmd := b.command()
 			c.change(&cmd)
 			b.refused(c.code, events.VerbLoad, cmd)
@@ -130,13 +132,9 @@ func TestCommandsThatAreRefused(t *testing.T) {
 			b.requireUntouched()
 		})
 	}
-	t.Run("not JSON", func(t *testing.T) {
-		b := newBench(t)
-		b.up()
-		for _, verb := range []events.Verb{events.VerbLoad, events.VerbStop, events.VerbHalt, events.VerbReboot, events.VerbProbe} {
-			b.refused(events.CodeBadRequest, verb, "x")
-		}
-	})
+	for _, verb := range []events.Verb{events.VerbLoad, events.VerbStop, events.VerbHalt, events.VerbReboot, events.VerbProbe} {
+		t.Run("not JSON: "+string(verb), func(t *testing.T) { b.in(t).refused(events.CodeBadRequest, verb, "x") })
+	}
 	t.Run("not in the imaging system", func(t *testing.T) {
 		b := newBench(t, func(_ *agent.Config, m *fileMachine) { m.imaging = false })
 		require.False(t, b.up().Imaging)
@@ -199,8 +197,11 @@ func TestFailuresHaveTheirClass(t *testing.T) {
 			class:   events.ClassImage, untouched: true,
 		},
 		"a chunk is not what the manifest says": {
-			prepare: func(b *bench) { b.images.Image.File[ndz.ChunkSize+8000] ^= 1 },
-			class:   events.ClassReceive,
+			prepare: func(b *bench) {
+				b.images.Image.File = bytes.Clone(b.images.Image.File)
+				b.images.Image.File[ndz.ChunkSize+8000] ^= 1
+			},
+			class: events.ClassReceive,
 			check: func(t *testing.T, _ *bench, f events.LoadFailed) {
 				require.Equal(t, 1, *f.Evidence.Chunk)
 				require.EqualValues(t, ndz.ChunkSize, *f.Evidence.First)
@@ -307,6 +308,7 @@ func TestFlippedBitWithoutReadBackIsNotCalledReadBack(t *testing.T) {
 }
 
 func TestStalledSession(t *testing.T) {
+	t.Parallel() // it mostly waits
 	b := newBench(t)
 	b.images.Pace(slow)
 	b.images.StartData()
@@ -320,6 +322,7 @@ func TestStalledSession(t *testing.T) {
 }
 
 func TestDeadlineEndsALoad(t *testing.T) {
+	t.Parallel() // it mostly waits
 	b := newBench(t)
 	b.images.Pace(slow)
 	b.images.StartData()

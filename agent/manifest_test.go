@@ -17,7 +17,7 @@ import (
 )
 
 func TestFetchManifest(t *testing.T) {
-	image := lab.NewImage(t, 5, 1)
+	image := lab.NewImage(t, 3, 1)
 	for name, c := range map[string]struct {
 		spoil  func(*lab.Page)
 		before func(http.ResponseWriter) bool
@@ -60,6 +60,7 @@ func TestFetchManifest(t *testing.T) {
 		"no chunks":           {change: func(i *events.Image) { i.Chunks = 0 }, want: "chunks", final: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // some wait for the service to be ready
 			s := lab.Serve(t, image)
 			s.Spoil(c.spoil)
 			s.Before(c.before)

@@ -38,7 +38,7 @@ func TestProgramIsSmall(t *testing.T) {
 	require.Less(t, st.Size(), int64(sizeLimit))
 
 	h := bustest.StartWith(t, embedded.Config{Listen: "127.0.0.1:-1"})
-	b := &bench{t: t, bus: h, handler: h.Connect(t), images: lab.Serve(t, lab.NewImage(t, 120, 1))}
+	b := &bench{t: t, bus: h, handler: h.Connect(t), images: lab.Serve(t, lab.NewLargeImage(t, 120))}
 	b.machine = &fileMachine{path: filepath.Join(t.TempDir(), "disk")}
 	b.images.StartData()
 	cred, err := json.Marshal(h.Server().NodeCredential(bustest.Testbed, nodeName))

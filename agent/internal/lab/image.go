@@ -3,6 +3,8 @@ package lab
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -52,6 +54,45 @@ func NewImage(t testing.TB, mib int, seed uint64) *Image {
 	img.File = out.Bytes()
 	img.Manifest, err = ndz.BuildManifest(t.Context(), bytes.NewReader(img.File), int64(len(img.File)))
 	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// NewLargeImage makes an image of many chunks, all with the same data of about
+// one MiB: it costs next to nothing, for tests in which only the size counts.
+func NewLargeImage(t testing.TB, chunks int) *Image {
+	t.Helper()
+	const sectors = 2000
+	data := make([]byte, sectors*ndz.SectorSize)
+	_, _ = rand.NewChaCha8(sha256.Sum256(nil)).Read(data) // never fails
+	var first bytes.Buffer
+	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &first, Level: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Append(0, data), w.Finish(sectors, 0)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := ndz.BuildManifest(t.Context(), bytes.NewReader(first.Bytes()), ndz.ChunkSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := &Image{File: bytes.Repeat(first.Bytes(), chunks), Manifest: m}
+	for i := range chunks {
+		// The header says where the data belongs: sectors described, and the one region of them.
+		chunk, at := img.File[i*ndz.ChunkSize:(i+1)*ndz.ChunkSize], uint32(i*sectors)
+		binary.LittleEndian.PutUint32(chunk[8:], uint32(i))
+		binary.LittleEndian.PutUint32(chunk[24:], at)
+		binary.LittleEndian.PutUint32(chunk[28:], at+sectors)
+		binary.LittleEndian.PutUint32(chunk[36:], at)
+		img.regions = append(img.regions, region{off: int64(at) * ndz.SectorSize, data: data})
+		info := m.Chunks[0]
+		info.SHA256, info.First, info.Last = sha256.Sum256(chunk), uint64(at), uint64(at+sectors)
+		m.Chunks = append(m.Chunks[:i], info)
+	}
+	m.Size, m.Sectors, m.DataBytes = int64(len(img.File)), uint64(chunks*sectors), int64(chunks*len(data))
+	if err := m.Validate(); err != nil {
 		t.Fatal(err)
 	}
 	return img
