@@ -33,11 +33,27 @@ type bench struct {
 	end     func()
 }
 
+// imageOnce is the image of all benches, made by the first. Nobody changes it.
+var imageOnce struct {
+	sync.Mutex
+	image *lab.Image
+}
+
+func benchImage(t *testing.T) *lab.Image {
+	t.Helper()
+	imageOnce.Lock()
+	defer imageOnce.Unlock()
+	if imageOnce.image == nil {
+		imageOnce.image = lab.NewImage(t, 4, 11)
+	}
+	return imageOnce.image
+}
+
 func newBench(t *testing.T, nodes []string, change func(*sim.Config)) *bench {
 	t.Helper()
 	b := &bench{t: t, bus: bustest.Start(t), dir: t.TempDir()}
 	b.handler = b.bus.Connect(t)
-	b.images = lab.Serve(t, lab.NewImage(t, 5, 11))
+	b.images = lab.Serve(t, benchImage(t))
 	cfg := sim.Config{
 		Testbed: bustest.Testbed, Nodes: nodes, Dir: b.dir, Seed: 42,
 		BootTime: [2]time.Duration{time.Millisecond, 20 * time.Millisecond},

@@ -81,7 +81,7 @@ func TestWriteError(t *testing.T) {
 // place; without it nothing can.
 func TestFlip(t *testing.T) {
 	var places []int64
-	for _, verify := range []string{events.VerifyReadback, events.VerifyReadback, ""} {
+	for _, verify := range []string{events.VerifyReadback, ""} {
 		b := newBench(t, []string{n}, faults(t, "flip"))
 		b.images.StartData()
 		b.load(n, b.netboot(n, "e1"), 1, verify)
@@ -101,8 +101,7 @@ func TestFlip(t *testing.T) {
 		places = append(places, first)
 		b.end()
 	}
-	require.Equal(t, places[0], places[1], "the same seed flips the same bit")
-	require.Equal(t, places[0], places[2])
+	require.Equal(t, places[0], places[1], "the same seed flips the same bit, whatever is done about it")
 }
 
 // TestLies: what a handler can tell from the report, and what it cannot.

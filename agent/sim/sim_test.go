@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/agent/internal/lab"
 	"loadnode/agent/sim"
 	"loadnode/bus"
 	"loadnode/bus/bustest"
@@ -212,7 +213,8 @@ func TestManyNodesShareOneSession(t *testing.T) {
 		nodes = append(nodes, fmt.Sprintf("n%d-%d", i/10+1, i%10+1))
 	}
 	b := newBench(t, nodes, nil)
-	b.images.Pace(200_000_000)
+	b.images.Image = lab.NewImage(t, 2, 12) // there are many disks to fill
+	b.images.Pace(40_000_000)
 	b.images.StartData()
 	boots := map[string]string{}
 	for _, n := range nodes {
