@@ -80,7 +80,7 @@ func parseReprDigest(s string) (*ndz.Digest, error) {
 		}
 		name, value, ok := strings.Cut(item, "=")
 		if !ok || len(value) < 2 || value[0] != ':' || value[len(value)-1] != ':' {
-			return nil, fmt.Errorf("repr-digest %.80q: want sha-256=:BASE64:", item)
+			return nil, fmt.Errorf("repr-digest %.80q: want the form sha-256=:BASE64:, colons included", item)
 		}
 		if !strings.EqualFold(name, "sha-256") {
 			continue

@@ -43,12 +43,8 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	}
 }
 
-// run executes one command line and returns its exit code. The end of ctx
+// execute runs one command line and returns its exit code. The end of ctx
 // interrupts it as a signal would.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return newApp(stdin, stdout, stderr).execute(ctx, args)
-}
-
 func (a *app) execute(ctx context.Context, args []string) int {
 	ctx, stop := a.catch(ctx)
 	defer stop()

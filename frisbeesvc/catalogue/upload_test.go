@@ -45,7 +45,7 @@ func TestUploadResumed(t *testing.T) {
 	dir := t.TempDir()
 	data := makeImage(t, 1, 3)
 	total, half := int64(len(data)), int64(len(data)/2+123)
-	c, rec := openDir(t, dir)
+	c, _ := openDir(t, dir)
 	cut := io.MultiReader(bytes.NewReader(data[:half]), iotest.ErrReader(io.ErrUnexpectedEOF))
 	_, _, err := c.Upload(t.Context(), "a.ndz", Piece{Total: total}, cut)
 	require.ErrorIs(t, err, ErrIncomplete)
@@ -56,7 +56,7 @@ func TestUploadResumed(t *testing.T) {
 	require.Empty(t, list)
 
 	require.NoError(t, c.Close()) // and a restart in between
-	c, rec = openDir(t, dir)
+	c, rec := openDir(t, dir)
 	require.NoError(t, c.Scan(t.Context()))
 	have, err := c.PartialSize("a.ndz")
 	require.NoError(t, err)

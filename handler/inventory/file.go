@@ -129,7 +129,7 @@ func parse(name string, text []byte) (*Inventory, error) {
 
 var (
 	yamlLine    = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
-	yamlType    = regexp.MustCompile("^cannot unmarshal !!(\\w+) ?(.*?) ?into (\\S+)$")
+	yamlType    = regexp.MustCompile(`^cannot unmarshal !!(\w+) ?(.*?) ?into (\S+)$`)
 	yamlUnknown = regexp.MustCompile(`^field (.*) not found in type inventory\.(\w+)$`)
 )
 
