@@ -72,7 +72,7 @@ func (s *Service) authorize(req *http.Request) error {
 	from, err := netip.ParseAddrPort(req.RemoteAddr)
 	if err != nil || !from.Addr().Unmap().IsLoopback() {
 		return &statusError{http.StatusForbidden, &events.Error{Code: events.CodeRefused,
-			Message: "images are changed from the server's own machine only", Hint: "run the command there, or configure credentials for HTTP"}}
+			Message: "images are changed from the server's own machine only", Hint: "run the command on that machine"}}
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func (p *presence) take(m bus.Message) {
 	if err != nil {
 		return
 	}
-	ref, ok := nodeRef(data)
+	ref, ok := job.Ref(data)
 	if !ok || ref.Node != m.Address.Node || ref.Boot == "" || len(ref.Boot) > maxBoot {
 		return
 	}

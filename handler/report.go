@@ -53,7 +53,7 @@ func (h *Handler) report(ctx context.Context, m bus.Message) error {
 		return bus.Permanent(err)
 	}
 	a := m.Address
-	ref, ok := nodeRef(data)
+	ref, ok := job.Ref(data)
 	if a.Tree != "rpt" || a.Kind != data.Kind() || !ok || ref.Node != a.Node {
 		h.refuse(m, &job.Refusal{Reason: job.ReasonForged, Text: fmt.Sprintf("a %s about node %q on subject %s", data.Kind(), ref.Node, m.Subject)})
 		return nil
@@ -156,20 +156,4 @@ func (h *Handler) refuse(m bus.Message, r *job.Refusal) {
 		return
 	}
 	h.log.Info("report refused", "node", m.Address.Node, "subject", m.Subject, "seq", m.Seq, "reason", string(r.Reason), "err", r)
-}
-
-func nodeRef(data events.Data) (events.NodeRef, bool) {
-	switch d := data.(type) {
-	case events.Up:
-		return d.NodeRef, true
-	case events.LoadStarted:
-		return d.NodeRef, true
-	case events.LoadDone:
-		return d.NodeRef, true
-	case events.LoadFailed:
-		return d.NodeRef, true
-	case events.Leaving:
-		return d.NodeRef, true
-	}
-	return events.NodeRef{}, false
 }

@@ -9,7 +9,7 @@ import (
 
 // report checks what a node said and makes the fact of it.
 func (d *decider) report(r Report) error {
-	ref, ok := refOf(r.Data)
+	ref, ok := Ref(r.Data)
 	if !ok {
 		return refuse(ReasonKind, "%s is not a report about a job", r.Data.Kind())
 	}
@@ -44,7 +44,8 @@ func (d *decider) report(r Report) error {
 	return refuse(ReasonKind, "%s is not a report about a job", r.Data.Kind())
 }
 
-func refOf(data events.Data) (events.NodeRef, bool) {
+// Ref is what a report is about; ok is false for data that are no report.
+func Ref(data events.Data) (events.NodeRef, bool) {
 	switch d := data.(type) {
 	case events.Up:
 		return d.NodeRef, true
