@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"encoding/json"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,8 +19,20 @@ func sha1Of(b []byte) []byte {
 	return sum[:]
 }
 
-// sample is an image of several chunks with its manifest.
+// sampleOnce is what sample made the first time.
+var sampleOnce struct {
+	sync.Mutex
+	image    []byte
+	manifest *Manifest
+}
+
+// sample is an image of several chunks with its manifest; they belong to all tests and must not be changed.
 func sample(t testing.TB) ([]byte, *Manifest) {
+	sampleOnce.Lock()
+	defer sampleOnce.Unlock()
+	if sampleOnce.manifest != nil {
+		return sampleOnce.image, sampleOnce.manifest
+	}
 	data := make([]byte, 5<<20)
 	rand.NewChaCha8([32]byte{3}).Read(data)
 	var image bytes.Buffer
@@ -30,6 +43,7 @@ func sample(t testing.TB) ([]byte, *Manifest) {
 	m, err := BuildManifest(context.Background(), bytes.NewReader(image.Bytes()), int64(image.Len()))
 	require.NoError(t, err)
 	require.Greater(t, len(m.Chunks), 4)
+	sampleOnce.image, sampleOnce.manifest = image.Bytes(), m
 	return image.Bytes(), m
 }
 

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -273,21 +274,19 @@ func TestStreamOfManyZerosInBoundedMemory(t *testing.T) {
 	w, err := NewWriter(WriterConfig{Output: &image, Level: 9})
 	require.NoError(t, err)
 	zeros := make([]byte, 1<<20)
-	const megabytes = 100
+	const megabytes = 50
 	for i := range uint64(megabytes) {
 		require.NoError(t, w.Append(i*2048, zeros))
 	}
 	require.NoError(t, w.Finish(megabytes*2048, 0))
 	require.Equal(t, ChunkSize, image.Len(), "zeros should fit one chunk")
-	allocated := testing.Benchmark(func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			m, err := BuildManifest(context.Background(), bytes.NewReader(image.Bytes()), ChunkSize)
-			require.NoError(b, err)
-			require.EqualValues(b, megabytes<<20, m.DataBytes)
-		}
-	}).AllocedBytesPerOp()
-	require.Less(t, allocated, int64(8<<20))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	m, err := BuildManifest(context.Background(), bytes.NewReader(image.Bytes()), ChunkSize)
+	runtime.ReadMemStats(&after)
+	require.NoError(t, err)
+	require.EqualValues(t, megabytes<<20, m.DataBytes)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(8<<20))
 }
 
 func TestChecksumSHA1(t *testing.T) {
@@ -312,7 +311,9 @@ type extents struct {
 }
 
 func drawExtents(t *rapid.T) extents {
-	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], rapid.Uint64().Draw(t, "seed"))
+	r := rand.NewChaCha8(seed)
 	var e extents
 	at := uint64(rapid.IntRange(0, 3).Draw(t, "lead"))
 	for range rapid.IntRange(1, 8).Draw(t, "extents") {
@@ -320,12 +321,11 @@ func drawExtents(t *rapid.T) extents {
 		b := make([]byte, sectors*SectorSize)
 		switch rapid.IntRange(0, 2).Draw(t, "kind") {
 		case 1:
-			for i := range b {
-				b[i] = byte(r.Uint32())
-			}
+			r.Read(b)
 		case 2:
+			r.Read(b)
 			for i := range b {
-				b[i] = byte(r.Uint32()) & 7
+				b[i] &= 7
 			}
 		}
 		e.starts, e.data = append(e.starts, at), append(e.data, b)
@@ -352,7 +352,7 @@ func TestWriterRoundTrip(t *testing.T) {
 		var one, three bytes.Buffer
 		stats := e.write(rt, &one, level, 1)
 		e.write(rt, &three, level, 3)
-		require.Equal(rt, one.Bytes(), three.Bytes(), "the image must not depend on the number of workers")
+		require.True(rt, bytes.Equal(one.Bytes(), three.Bytes()), "the image must not depend on the number of workers")
 
 		want := make([]byte, e.end*SectorSize)
 		for i, s := range e.starts {
@@ -377,7 +377,7 @@ func TestWriterRoundTrip(t *testing.T) {
 // The payload must be readable by the zlib of the standard library, too, and be well filled.
 func TestWriterFillsChunks(t *testing.T) {
 	r := rand.NewChaCha8([32]byte{1})
-	data := make([]byte, 12<<20)
+	data := make([]byte, 6<<20)
 	r.Read(data)
 	for i := range data {
 		data[i] &= 0x3f
@@ -403,7 +403,8 @@ func TestWriterFillsChunks(t *testing.T) {
 		b, err := io.ReadAll(zr)
 		require.NoError(t, err)
 		got = append(got, b...)
-		require.Equal(t, bytes.Repeat([]byte{0}, ChunkSize-HeaderSize-h.PayloadSize), chunk[HeaderSize+h.PayloadSize:])
+		padding := chunk[HeaderSize+h.PayloadSize:]
+		require.True(t, bytes.Equal(make([]byte, len(padding)), padding))
 	}
 	require.True(t, bytes.Equal(data, got))
 }
