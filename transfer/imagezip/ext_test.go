@@ -260,6 +260,7 @@ func TestCaptureFilesystems(t *testing.T) {
 		{"large inodes", 50, []string{"-t", "ext4", "-I", "1024", "-G", "4"}, "ext4"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // there are many programs and files to wait for
 			dir := t.TempDir()
 			path := filepath.Join(dir, "fs")
 			c.args = append(c.args, "-i", "32768") // few inodes and a small journal: what is in them is nothing to look at
