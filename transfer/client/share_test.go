@@ -146,7 +146,7 @@ func TestLateJoinersDoNotSlowTheFirst(t *testing.T) {
 // more than late joiners may; so means are compared.
 func TestLateJoinersAndLoss(t *testing.T) {
 	t.Parallel()
-	const chunks, seeds = 24, 5
+	const chunks, seeds = 24, 4
 	img := image(9, chunks)
 	late := [][]float64{nil, {0.2}, {0.8}}
 	sums := make([]time.Duration, len(late))

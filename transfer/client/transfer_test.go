@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// Each case is a whole transfer; -rapid.checks on the command line asks for more.
-	if err := flag.Set("rapid.checks", "35"); err != nil {
+	if err := flag.Set("rapid.checks", "20"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
