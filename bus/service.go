@@ -256,9 +256,6 @@ func refusal(err error) (nats.Header, []byte) {
 	if e.Message == "" {
 		e.Message = string(e.Code)
 	}
-	body, err := json.Marshal(e)
-	if err != nil {
-		body = nil // strings and a flag: cannot happen, and the headers say it too
-	}
+	body, _ := json.Marshal(e) // strings and a flag always encode
 	return nats.Header{micro.ErrorCodeHeader: {string(e.Code)}, micro.ErrorHeader: {oneLine(e)}}, body
 }
