@@ -52,6 +52,7 @@ type Config struct {
 	Conn    Bus    // connected with the credential of the node
 	Machine Machine
 
+	Loader   Loader        // carries out loads; nil: the agent itself
 	HTTP     *http.Client  // fetches manifests; nil: one with a timeout of 15 s
 	Logger   *slog.Logger  // nil: silent
 	Clock    Clock         // nil: that of the machine

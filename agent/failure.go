@@ -90,6 +90,7 @@ func failure(err error, at step, cause error) events.LoadFailed {
 		corrupt   *ndz.CorruptError
 		badList   *manifestError
 		fault     *panicError
+		told      *Failure
 		diskFails = errors.As(err, &writeErr) && !errors.Is(err, context.Canceled)
 	)
 	switch {
@@ -102,6 +103,11 @@ func failure(err error, at step, cause error) events.LoadFailed {
 		f.Retryable = errors.Is(cause, errEnding)
 	case errors.As(err, &fault):
 		f.Evidence.Text += "\n" + string(fault.stack)
+	case errors.As(err, &told):
+		f.Class, f.Message, f.Retryable = told.Class, told.Message, told.Retryable
+		if told.Text != "" {
+			f.Evidence.Text = told.Text
+		}
 	case refusedDisk(err) && at <= stepJoin, at == stepDisk:
 		f.Class, f.Retryable = events.ClassRefused, false
 	case errors.As(err, &badList):

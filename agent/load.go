@@ -47,12 +47,12 @@ func (a *Agent) run(ctx context.Context, op *operation) {
 	if err != nil {
 		failed := failure(err, at, context.Cause(ctx))
 		failed.NodeRef = op.ref
-		failed.Evidence.Counters = end.counters
+		failed.Evidence.Counters = end.Counters
 		log.Warn("load failed", "class", string(failed.Class), "step", at.String(), "err", err)
 		outcome = failed
 	} else {
 		done.Took = events.Duration(a.clock.Now().Sub(began))
-		done.Counters = end.counters
+		done.Counters = end.Counters
 		log.Info("load done", "assurance", string(done.Assurance), "bytes", done.BytesWritten, "dur", done.Took.String())
 		outcome = done
 	}
@@ -65,7 +65,7 @@ func (a *Agent) run(ctx context.Context, op *operation) {
 }
 
 // end sets the outcome.
-func (op *operation) end(outcome events.Data, f figures) {
+func (op *operation) end(outcome events.Data, f Figures) {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	op.last, op.over, op.measure = outcome, f, nil
@@ -117,10 +117,13 @@ func (a *Agent) guarded(ctx context.Context, op *operation) (done events.LoadDon
 }
 
 func (a *Agent) load(ctx context.Context, op *operation) (events.LoadDone, error) {
-	cmd := op.cmd
 	if err := ctx.Err(); err != nil {
 		return events.LoadDone{}, err
 	}
+	if a.cfg.Loader != nil {
+		return a.loadElsewhere(ctx, op)
+	}
+	cmd := op.cmd
 	target, info, err := a.cfg.Machine.OpenDisk(ctx, cmd.Disk, cmd.Image.DiskBytes, cmd.Image.SectorSize)
 	if err != nil {
 		return events.LoadDone{}, err

@@ -16,16 +16,6 @@ const (
 	stateLeaving = "leaving"
 )
 
-// figures are the live counts of a load.
-type figures struct {
-	percent       float64
-	chunks        int
-	chunksWritten int
-	bytesReceived int64
-	bytesWritten  int64
-	counters      map[string]int64
-}
-
 // operation is one attempt of one job: running, or over with its outcome.
 type operation struct {
 	cmd    events.LoadCommand
@@ -38,8 +28,8 @@ type operation struct {
 	state   string
 	last    events.Data    // the last report made of it, nil before the first
 	err     string         // once failed
-	measure func() figures // once receiving
-	over    figures        // once over
+	measure func() Figures // once receiving
+	over    Figures        // once over
 	changed chan struct{}  // one token: the phase may have changed
 }
 
@@ -93,13 +83,13 @@ func (op *operation) current() (step, string) {
 	return op.at, op.state
 }
 
-func (op *operation) meter(measure func() figures) {
+func (op *operation) meter(measure func() Figures) {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	op.measure = measure
 }
 
-func (op *operation) figures() figures {
+func (op *operation) figures() Figures {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	switch {
@@ -108,7 +98,7 @@ func (op *operation) figures() figures {
 	case op.measure != nil:
 		return op.measure()
 	}
-	return figures{chunks: op.cmd.Image.Chunks}
+	return Figures{Chunks: op.cmd.Image.Chunks}
 }
 
 // lastReport is what the operation reported last, nil if nothing yet.
@@ -123,5 +113,5 @@ func (op *operation) describe(r *events.CommandReply) {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	r.NodeRef, r.State, r.LastError = op.ref, op.state, op.err
-	r.Percent, r.Counters = f.percent, f.counters
+	r.Percent, r.Counters = f.Percent, f.Counters
 }

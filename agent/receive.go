@@ -16,11 +16,7 @@ import (
 // receive joins the session, reports the load started once it has joined, and
 // returns when every chunk is on the disk.
 func (a *Agent) receive(ctx context.Context, op *operation, conn mcast.Conn, m *ndz.Manifest, in *install.Installer, on events.Disk) error {
-	joined := sync.OnceFunc(func() {
-		started := events.LoadStarted{NodeRef: op.ref, Session: op.cmd.Session.ID, Disk: on}
-		op.started(started)
-		a.report(started, op.cmd.Effect)
-	})
+	joined := sync.OnceFunc(func() { a.started(op, on) })
 	server, err := netip.ParseAddr(op.cmd.Session.Server)
 	if err != nil {
 		return err
@@ -45,9 +41,16 @@ func (a *Agent) receive(ctx context.Context, op *operation, conn mcast.Conn, m *
 	if err != nil {
 		return err
 	}
-	op.meter(func() figures { return measure(c.Progress(), in.Stats(), len(m.Chunks)) })
+	op.meter(func() Figures { return measure(c.Progress(), in.Stats(), len(m.Chunks)) })
 	_, err = c.Run(ctx)
 	return err
+}
+
+// started reports that the session is joined and the disk open.
+func (a *Agent) started(op *operation, on events.Disk) {
+	started := events.LoadStarted{NodeRef: op.ref, Session: op.cmd.Session.ID, Disk: on}
+	op.started(started)
+	a.report(started, op.cmd.Effect)
 }
 
 // installer turns a panic while a chunk is installed into an error of this
@@ -67,14 +70,14 @@ func (i installer) Install(ctx context.Context, index int, chunk []byte) (err er
 	return i.in.Install(ctx, index, chunk)
 }
 
-func measure(p client.Progress, s install.Stats, chunks int) figures {
-	return figures{
-		percent:       100 * float64(s.Chunks) / float64(max(1, chunks)),
-		chunks:        chunks,
-		chunksWritten: s.Chunks,
-		bytesReceived: int64(p.Received) * ndz.ChunkSize,
-		bytesWritten:  s.BytesWritten,
-		counters: map[string]int64{
+func measure(p client.Progress, s install.Stats, chunks int) Figures {
+	return Figures{
+		Percent:       100 * float64(s.Chunks) / float64(max(1, chunks)),
+		Chunks:        chunks,
+		ChunksWritten: s.Chunks,
+		BytesReceived: int64(p.Received) * ndz.ChunkSize,
+		BytesWritten:  s.BytesWritten,
+		Counters: map[string]int64{
 			"blocks": int64(p.Blocks), "duplicates": int64(p.Duplicates), "no_room": int64(p.NoRoom),
 			"lost": int64(p.Lost), "requests": int64(p.Requests), "retries": int64(p.Retries),
 			"corrupt": int64(p.Corrupt), "joins": int64(p.Joins), "idle": int64(p.Idle),

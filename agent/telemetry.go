@@ -28,8 +28,8 @@ func (a *Agent) telemetry(ctx context.Context, op *operation) {
 func (a *Agent) emitProgress(op *operation, phase string) {
 	f := op.figures()
 	ev, err := a.envelope(events.Progress{
-		NodeRef: op.ref, Phase: phase, Percent: f.percent, Chunks: f.chunks, ChunksWritten: f.chunksWritten,
-		BytesReceived: f.bytesReceived, BytesWritten: f.bytesWritten, Counters: f.counters,
+		NodeRef: op.ref, Phase: phase, Percent: f.Percent, Chunks: f.Chunks, ChunksWritten: f.ChunksWritten,
+		BytesReceived: f.BytesReceived, BytesWritten: f.BytesWritten, Counters: f.Counters,
 	}, op.cmd.Effect)
 	if err == nil {
 		err = a.cfg.Conn.Emit(a.begin, events.ProgressSubject(a.cfg.Testbed, op.ref.Job, a.cfg.Node), ev)
