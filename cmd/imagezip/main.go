@@ -69,7 +69,7 @@ func (p *program) capture() error {
 		return fmt.Errorf("%w: unmount it, or use --force if it is mounted read-only", err)
 	}
 	if p.info {
-		plan, err := imagezip.Examine(src, p.options)
+		plan, err := imagezip.Examine(p.ctx, src, p.options)
 		if err == nil {
 			p.describe(p.stdout, plan)
 		}
@@ -110,8 +110,8 @@ func (p *program) write(capture func(io.Writer) (imagezip.Stats, error)) error {
 	if p.debug > 0 {
 		p.describe(p.stderr, stats.Plan)
 	}
-	if stats.UntrustedGroups > 0 {
-		fmt.Fprintf(p.stderr, "imagezip: warning: %d block groups contradict themselves about free space and were saved whole; run e2fsck\n", stats.UntrustedGroups)
+	for _, note := range stats.Notes {
+		fmt.Fprintf(p.stderr, "imagezip: warning: %s\n", note)
 	}
 	if stats.BadSectors > 0 {
 		fmt.Fprintf(p.stderr, "imagezip: warning: %d sectors could not be read and are zeros in the image\n", stats.BadSectors)

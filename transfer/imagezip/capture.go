@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 
+	"loadnode/transfer/imagezip/ext"
+	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/ndz"
 )
 
@@ -32,6 +34,12 @@ const DefaultMinFree = 64
 // ErrNoFilesystem says that a source is nothing this package recognises.
 var ErrNoFilesystem = errors.New("no ext2, ext3 or ext4 filesystem found")
 
+// ErrUnclean and ErrFilesystem are those of package free.
+var (
+	ErrUnclean    = free.ErrUnclean
+	ErrFilesystem = free.ErrFilesystem
+)
+
 // Options say how a source is captured.
 type Options struct {
 	Kind       Kind
@@ -49,17 +57,17 @@ type Options struct {
 
 // Plan is what would be captured.
 type Plan struct {
-	Kind            string // "raw", "ext4" …
-	Label           string // of the filesystem
-	Sectors         uint64 // of the unit
-	Tail            int    // bytes missing from the last sector
-	Used            uint64 // sectors to read
-	Free            uint64 // sectors left out
-	Forgotten       uint64 // free sectors saved because their runs are short
-	UntrustedGroups int    // groups of the filesystem saved whole, because what they say of their free space does not add up
+	Kind      string   // "raw", "ext4" …
+	Label     string   // of the filesystem
+	Sectors   uint64   // of the unit
+	Tail      int      // bytes missing from the last sector
+	Used      uint64   // sectors to read
+	Free      uint64   // sectors left out
+	Forgotten uint64   // free sectors saved because their runs are short
+	Notes     []string // what the user should know of the filesystem
 
-	spans  []span
-	zeroed []span
+	spans  []free.Span
+	zeroed []free.Span
 }
 
 // Stats say what was captured.
@@ -71,7 +79,7 @@ type Stats struct {
 
 // Capture writes an image of a source. An error of the source names the byte; the output is no complete image then.
 func Capture(ctx context.Context, src Source, w io.Writer, o Options) (Stats, error) {
-	plan, err := Examine(src, o)
+	plan, err := Examine(ctx, src, o)
 	if err != nil {
 		return Stats{}, err
 	}
@@ -133,7 +141,7 @@ func CaptureStream(ctx context.Context, r io.Reader, w io.Writer, o Options) (St
 }
 
 // Examine finds out what Capture would save, and refuses what it would.
-func Examine(src Source, o Options) (Plan, error) {
+func Examine(ctx context.Context, src Source, o Options) (Plan, error) {
 	size := src.Size()
 	p := Plan{Kind: "raw", Sectors: uint64(size) / ndz.SectorSize}
 	if odd := size % ndz.SectorSize; odd != 0 {
@@ -149,30 +157,30 @@ func Examine(src Source, o Options) (Plan, error) {
 	case p.Sectors > ndz.MaxSector && o.MaxSectors == 0:
 		return p, fmt.Errorf("capture: the source has %d sectors, an image at most %d (2 TiB)", p.Sectors, ndz.MaxSector)
 	}
-	free := &freeList{}
+	list := &free.List{}
 	if o.Kind == Auto || o.Kind == Ext {
 		var err error
-		if free, err = p.examineFS(src, o); err != nil {
+		if list, err = p.examineFS(ctx, src, o); err != nil {
 			return p, err
 		}
 	}
 	if o.MaxSectors > 0 && o.MaxSectors < p.Sectors {
 		p.Sectors, p.Tail = o.MaxSectors, 0
 	}
-	forgotten := free.forget(o.MinFree)
-	p.Forgotten = total(forgotten)
+	forgotten := list.Forget(o.MinFree)
+	p.Forgotten = free.Total(forgotten)
 	if o.ZeroShort {
 		p.zeroed = forgotten
 	}
-	p.spans = free.used(p.Sectors)
-	p.Used = total(p.spans)
+	p.spans = list.Used(p.Sectors)
+	p.Used = free.Total(p.spans)
 	p.Free = p.Sectors - p.Used
 	return p, nil
 }
 
 // examineFS recognises a filesystem by its superblock and returns its free space.
-func (p *Plan) examineFS(src Source, o Options) (*freeList, error) {
-	fs, found, err := readExt(src, src.Size())
+func (p *Plan) examineFS(ctx context.Context, src Source, o Options) (*free.List, error) {
+	fs, found, err := ext.Probe(ctx, src, src.Size(), free.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -185,18 +193,14 @@ func (p *Plan) examineFS(src Source, o Options) (*freeList, error) {
 		return nil, fmt.Errorf("%w: the source has a %s partition table; capture a partition of it, or everything with -r (raw)", ErrNoFilesystem, table)
 	case !found:
 		return nil, fmt.Errorf("%w: use -r to capture every sector (raw), or -f for an ordinary file", ErrNoFilesystem)
-	case fs.unclean && !o.Unclean:
+	case fs.Unclean && !o.Unclean:
 		return nil, fmt.Errorf("%w: unmount it or run e2fsck, or capture it raw with -r", ErrUnclean)
 	}
-	free, err := fs.free()
-	if err != nil {
-		return nil, err
-	}
-	p.Kind, p.Label, p.UntrustedGroups = fs.kind(), fs.label, fs.untrustedGroups
+	p.Kind, p.Label, p.Notes = fs.Kind, fs.Label, fs.Notes
 	if o.OnlyFS {
-		p.Sectors = fs.blocksSpan(fs.blocks, 0).start
+		p.Sectors = fs.Sectors
 	}
-	return free, nil
+	return fs.Free, nil
 }
 
 // tableOf names the partition table of a source, "" if there is none. Boot code of a filesystem also ends with 55 AA,

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"loadnode/transfer/install"
 	"loadnode/transfer/ndz"
@@ -160,7 +159,7 @@ func TestShortFreeRuns(t *testing.T) {
 			copy(data[b*1024:], old)
 		}
 	}
-	all, err := Examine(memory(data), Options{})
+	all, err := Examine(context.Background(), memory(data), Options{})
 	require.NoError(t, err)
 	require.Zero(t, all.Forgotten)
 	for _, c := range []struct {
@@ -226,79 +225,6 @@ func TestProgress(t *testing.T) {
 	require.Greater(t, calls, int64(2))
 }
 
-// The arithmetic of spans against the obvious way of doing it, one flag for each sector.
-func TestSpans(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		const size = 200
-		draw := func(name string) ([]span, [size]bool) {
-			var flags [size]bool
-			var list []span
-			for at := uint64(0); ; {
-				at += rapid.Uint64Range(0, 30).Draw(rt, name+" gap")
-				n := rapid.Uint64Range(1, 30).Draw(rt, name+" length")
-				if at+n > size {
-					return list, flags
-				}
-				list = append(list, span{at, at + n})
-				for ; n > 0; n, at = n-1, at+1 {
-					flags[at] = true
-				}
-			}
-		}
-		flagsOf := func(list []span) (flags [size]bool) {
-			end := uint64(0)
-			for i, s := range list {
-				require.True(rt, s.start < s.end && (i == 0 || s.start >= end), "%v", list)
-				for end = s.start; end < s.end; end++ {
-					require.False(rt, flags[end])
-					flags[end] = true
-				}
-			}
-			return flags
-		}
-		freeSpans, free := draw("free")
-		usedSpans, used := draw("used")
-		var list freeList
-		for _, s := range freeSpans {
-			list.add(s)
-		}
-		require.Equal(rt, free, flagsOf(list.spans))
-		list.subtract(usedSpans)
-		var want, inverse [size]bool
-		for i := range want {
-			want[i] = free[i] && !used[i]
-			inverse[i] = !want[i]
-		}
-		require.Equal(rt, want, flagsOf(list.spans))
-		require.Equal(rt, inverse, flagsOf(list.used(size)))
-
-		least := rapid.Uint64Range(0, 10).Draw(rt, "least")
-		forgotten := list.forget(least)
-		for _, s := range forgotten {
-			require.Less(rt, s.end-s.start, least)
-		}
-		for _, s := range list.spans {
-			require.GreaterOrEqual(rt, s.end-s.start, least)
-		}
-		a, b := flagsOf(forgotten), flagsOf(list.spans)
-		for i := range want {
-			require.Equal(rt, want[i], a[i] != b[i])
-		}
-		w := span{rapid.Uint64Range(0, size-1).Draw(rt, "from"), 0}
-		w.end = rapid.Uint64Range(w.start+1, size).Draw(rt, "to")
-		var touching []span
-		for _, s := range usedSpans {
-			if s.end > w.start && s.start < w.end {
-				touching = append(touching, s)
-			}
-		}
-		require.Equal(rt, len(touching), len(within(usedSpans, w)))
-		for i, s := range within(usedSpans, w) {
-			require.Equal(rt, touching[i], s)
-		}
-	})
-}
-
 // FuzzExamine: no superblock or descriptor may panic, and what would be saved stays inside the source.
 func FuzzExamine(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "fs")
@@ -316,19 +242,19 @@ func FuzzExamine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, head []byte) {
 		data := make(memory, 1<<20)
 		copy(data[1024:], head)
-		p, err := Examine(data, Options{Unclean: true, Kind: Ext})
+		p, err := Examine(context.Background(), data, Options{Unclean: true, Kind: Ext})
 		if err != nil {
 			return
 		}
 		var at uint64
 		for _, s := range p.spans {
-			require.True(t, s.start >= at && s.end > s.start)
-			at = s.end
+			require.True(t, s.Start >= at && s.End > s.Start)
+			at = s.End
 		}
 		require.LessOrEqual(t, at, p.Sectors)
 		require.LessOrEqual(t, p.Sectors, uint64(2048))
 		require.NotEmpty(t, p.spans)
-		require.Zero(t, p.spans[0].start, "the superblock is always saved")
+		require.Zero(t, p.spans[0].Start, "the superblock is always saved")
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/ndz"
 )
 
@@ -31,9 +32,9 @@ func (c *capture) open(w io.Writer) error {
 }
 
 // span reads a run of sectors and appends it to the image.
-func (c *capture) span(src Source, s span) error {
-	for at := s.start; at < s.end; {
-		n := min(s.end-at, readSize/ndz.SectorSize)
+func (c *capture) span(src Source, s free.Span) error {
+	for at := s.Start; at < s.End; {
+		n := min(s.End-at, readSize/ndz.SectorSize)
 		p := c.buf[:n*ndz.SectorSize]
 		want := p
 		if at+n == c.plan.Sectors && c.plan.Tail > 0 {
@@ -43,7 +44,7 @@ func (c *capture) span(src Source, s span) error {
 		if err := c.read(src, want, int64(at)*ndz.SectorSize); err != nil {
 			return err
 		}
-		c.zero(p, span{at, at + n})
+		c.zero(p, free.Span{Start: at, End: at + n})
 		if err := c.append(at, p); err != nil {
 			return err
 		}
@@ -89,9 +90,9 @@ func (c *capture) read(src Source, p []byte, off int64) error {
 }
 
 // zero clears what of p, the content of s, is free space that is only saved for being short.
-func (c *capture) zero(p []byte, s span) {
-	for _, z := range within(c.plan.zeroed, s) {
-		from, to := max(z.start, s.start)-s.start, min(z.end, s.end)-s.start
+func (c *capture) zero(p []byte, s free.Span) {
+	for _, z := range free.Within(c.plan.zeroed, s) {
+		from, to := max(z.Start, s.Start)-s.Start, min(z.End, s.End)-s.Start
 		clear(p[from*ndz.SectorSize : to*ndz.SectorSize])
 	}
 }

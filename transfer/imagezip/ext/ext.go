@@ -1,16 +1,13 @@
-package imagezip
+package ext
 
 import (
-	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math/bits"
-	"slices"
 	"strings"
 
-	"loadnode/transfer/ndz"
+	"loadnode/transfer/imagezip/free"
 )
 
 // Layout of ext2, ext3 and ext4 as far as free space depends on it; all integers little-endian. Names of features are
@@ -45,14 +42,8 @@ const (
 	maxGroups = 1 << 20 // of a filesystem: the 2 TiB of the image format have 2^18 with blocks of 1 KiB
 )
 
-// ErrUnclean says that a filesystem was not unmounted cleanly, or is mounted: its bitmaps are not the truth then.
-var ErrUnclean = errors.New("filesystem is mounted or was not cleanly unmounted")
-
-// ErrFilesystem says that a filesystem is damaged, or uses a feature this package does not know. The message names it.
-var ErrFilesystem = errors.New("filesystem cannot be captured by its free space (raw capture, -r, always works)")
-
-// ext is an open ext2, ext3 or ext4 filesystem.
-type ext struct {
+// filesystem is an open ext2, ext3 or ext4 filesystem.
+type filesystem struct {
 	r io.ReaderAt
 
 	blockSize       uint64 // bytes
@@ -79,7 +70,7 @@ type ext struct {
 }
 
 // readExt reads the superblock of a source of size bytes. found is false if there is none.
-func readExt(r io.ReaderAt, size int64) (fs *ext, found bool, err error) {
+func readExt(r io.ReaderAt, size int64) (fs *filesystem, found bool, err error) {
 	sb := make([]byte, extSuperSize)
 	if n, err := r.ReadAt(sb, extSuperAt); n < len(sb) {
 		if err == io.EOF {
@@ -91,7 +82,7 @@ func readExt(r io.ReaderAt, size int64) (fs *ext, found bool, err error) {
 	if le.Uint16(sb[0x38:]) != extMagic {
 		return nil, false, nil
 	}
-	fs = &ext{r: r, cluster: 1, compat: le.Uint32(sb[0x5C:]), incompat: le.Uint32(sb[0x60:]), roCompat: le.Uint32(sb[0x64:])}
+	fs = &filesystem{r: r, cluster: 1, compat: le.Uint32(sb[0x5C:]), incompat: le.Uint32(sb[0x60:]), roCompat: le.Uint32(sb[0x64:])}
 	if le.Uint32(sb[0x4C:]) == 0 { // revision 0 has no features
 		fs.compat, fs.incompat, fs.roCompat = 0, 0, 0
 	}
@@ -106,28 +97,28 @@ func readExt(r io.ReaderAt, size int64) (fs *ext, found bool, err error) {
 	}
 	if have := uint64(size) / fs.blockSize; fs.blocks > have {
 		return nil, true, fmt.Errorf("%w: it has %d blocks of %d bytes, but the source only has room for %d: is it truncated?",
-			ErrFilesystem, fs.blocks, fs.blockSize, have)
+			free.ErrFilesystem, fs.blocks, fs.blockSize, have)
 	}
 	return fs, true, nil
 }
 
-func (fs *ext) checkFeatures() error {
+func (fs *filesystem) checkFeatures() error {
 	switch {
 	case fs.incompat&incompatJournalDev != 0:
-		return fmt.Errorf("%w: it is an external journal (feature journal_dev)", ErrFilesystem)
+		return fmt.Errorf("%w: it is an external journal (feature journal_dev)", free.ErrFilesystem)
 	case fs.incompat&^incompatKnown != 0:
-		return fmt.Errorf("%w: unknown incompatible features %#x", ErrFilesystem, fs.incompat&^uint32(incompatKnown))
+		return fmt.Errorf("%w: unknown incompatible features %#x", free.ErrFilesystem, fs.incompat&^uint32(incompatKnown))
 	case fs.roCompat&roSnapshot != 0:
-		return fmt.Errorf("%w: feature snapshot", ErrFilesystem)
+		return fmt.Errorf("%w: feature snapshot", free.ErrFilesystem)
 	}
 	return nil
 }
 
-func (fs *ext) geometry(sb []byte) error {
+func (fs *filesystem) geometry(sb []byte) error {
 	le := binary.LittleEndian
 	shift := le.Uint32(sb[0x18:])
 	if shift > 6 {
-		return fmt.Errorf("%w: block size of 2^%d KiB", ErrFilesystem, shift)
+		return fmt.Errorf("%w: block size of 2^%d KiB", free.ErrFilesystem, shift)
 	}
 	fs.blockSize = 1024 << shift
 	fs.blocks = uint64(le.Uint32(sb[0x04:]))
@@ -136,7 +127,7 @@ func (fs *ext) geometry(sb []byte) error {
 		fs.blocks |= uint64(le.Uint32(sb[0x150:])) << 32
 		fs.descSize = uint64(le.Uint16(sb[0xFE:]))
 		if fs.descSize < 64 || fs.descSize > 1024 || fs.descSize&(fs.descSize-1) != 0 {
-			return fmt.Errorf("%w: group descriptors of %d bytes with feature 64bit", ErrFilesystem, fs.descSize)
+			return fmt.Errorf("%w: group descriptors of %d bytes with feature 64bit", free.ErrFilesystem, fs.descSize)
 		}
 	}
 	fs.superBlock = extSuperAt / fs.blockSize
@@ -146,23 +137,23 @@ func (fs *ext) geometry(sb []byte) error {
 	if fs.roCompat&roBigalloc != 0 {
 		clusterShift := le.Uint32(sb[0x1C:])
 		if clusterShift < shift || clusterShift > 20 {
-			return fmt.Errorf("%w: cluster size of 2^%d KiB (feature bigalloc)", ErrFilesystem, clusterShift)
+			return fmt.Errorf("%w: cluster size of 2^%d KiB (feature bigalloc)", free.ErrFilesystem, clusterShift)
 		}
 		fs.cluster = 1 << (clusterShift - shift)
 		bitsPerGroup = uint64(le.Uint32(sb[0x24:]))
 		if fs.blocksPerGroup != bitsPerGroup*fs.cluster {
-			return fmt.Errorf("%w: groups of %d blocks and %d clusters (feature bigalloc)", ErrFilesystem, fs.blocksPerGroup, bitsPerGroup)
+			return fmt.Errorf("%w: groups of %d blocks and %d clusters (feature bigalloc)", free.ErrFilesystem, fs.blocksPerGroup, bitsPerGroup)
 		}
 	}
 	if bitsPerGroup < 8 || bitsPerGroup > 8*fs.blockSize || bitsPerGroup%8 != 0 {
-		return fmt.Errorf("%w: %d bits in the bitmap of a group", ErrFilesystem, bitsPerGroup)
+		return fmt.Errorf("%w: %d bits in the bitmap of a group", free.ErrFilesystem, bitsPerGroup)
 	}
 	if fs.firstData > fs.superBlock || fs.blocks <= fs.firstData || fs.blocks > 1<<48 {
-		return fmt.Errorf("%w: %d blocks from block %d on", ErrFilesystem, fs.blocks, fs.firstData)
+		return fmt.Errorf("%w: %d blocks from block %d on", free.ErrFilesystem, fs.blocks, fs.firstData)
 	}
 	fs.groups = (fs.blocks - fs.firstData + fs.blocksPerGroup - 1) / fs.blocksPerGroup
 	if fs.groups > maxGroups {
-		return fmt.Errorf("%w: %d block groups, at most %d are read", ErrFilesystem, fs.groups, maxGroups)
+		return fmt.Errorf("%w: %d block groups, at most %d are read", free.ErrFilesystem, fs.groups, maxGroups)
 	}
 	inodeSize := uint64(128)
 	if le.Uint32(sb[0x4C:]) != 0 {
@@ -170,7 +161,7 @@ func (fs *ext) geometry(sb []byte) error {
 	}
 	inodes := uint64(le.Uint32(sb[0x28:]))
 	if inodeSize < 128 || inodeSize > fs.blockSize || inodes == 0 || inodes > 8*fs.blockSize {
-		return fmt.Errorf("%w: %d inodes of %d bytes in a group", ErrFilesystem, inodes, inodeSize)
+		return fmt.Errorf("%w: %d inodes of %d bytes in a group", free.ErrFilesystem, inodes, inodeSize)
 	}
 	fs.inodeTable = (inodes*inodeSize + fs.blockSize - 1) / fs.blockSize
 	fs.reservedGDT = uint64(le.Uint16(sb[0xCE:]))
@@ -188,7 +179,7 @@ func (fs *ext) geometry(sb []byte) error {
 }
 
 // hasSuper says whether a group starts with a superblock or a backup of it.
-func (fs *ext) hasSuper(g uint64) bool {
+func (fs *filesystem) hasSuper(g uint64) bool {
 	switch {
 	case g == 0:
 		return true
@@ -208,19 +199,19 @@ func isPower(g, base uint64) bool {
 }
 
 // groupStart is the first block of a group.
-func (fs *ext) groupStart(g uint64) uint64 { return fs.firstData + g*fs.blocksPerGroup }
+func (fs *filesystem) groupStart(g uint64) uint64 { return fs.firstData + g*fs.blocksPerGroup }
 
 // groupEnd is the first block behind a group.
-func (fs *ext) groupEnd(g uint64) uint64 { return min(fs.blocks, fs.groupStart(g+1)) }
+func (fs *filesystem) groupEnd(g uint64) uint64 { return min(fs.blocks, fs.groupStart(g+1)) }
 
 // blocksSpan is a run of blocks in sectors, cut at the end of the filesystem.
-func (fs *ext) blocksSpan(first, n uint64) span {
-	per := fs.blockSize / ndz.SectorSize
-	return span{min(first, fs.blocks) * per, min(first+n, fs.blocks) * per}
+func (fs *filesystem) blocksSpan(first, n uint64) free.Span {
+	per := fs.blockSize / free.SectorSize
+	return free.Span{Start: min(first, fs.blocks) * per, End: min(first+n, fs.blocks) * per}
 }
 
 // headSpan covers superblock, descriptors and the room kept for them at the start of a group. It is empty for most.
-func (fs *ext) headSpan(g uint64) span {
+func (fs *filesystem) headSpan(g uint64) free.Span {
 	start, n := fs.groupStart(g), uint64(0)
 	if fs.hasSuper(g) {
 		n = 1
@@ -241,7 +232,7 @@ func (fs *ext) headSpan(g uint64) span {
 }
 
 // descBlock is where a block of the descriptor table lies.
-func (fs *ext) descBlock(i uint64) uint64 {
+func (fs *filesystem) descBlock(i uint64) uint64 {
 	if i < fs.firstMeta {
 		return fs.superBlock + 1 + i
 	}
@@ -264,7 +255,7 @@ type group struct {
 }
 
 // descriptors calls f for each group in order.
-func (fs *ext) descriptors(f func(g uint64, d group) error) error {
+func (fs *filesystem) descriptors(f func(g uint64, d group) error) error {
 	block := make([]byte, fs.blockSize)
 	le := binary.LittleEndian
 	for g := range fs.groups {
@@ -292,11 +283,11 @@ func (fs *ext) descriptors(f func(g uint64, d group) error) error {
 		}
 		for _, at := range []uint64{d.blockBitmap, d.inodeBitmap, d.inodeTable} {
 			if at < fs.firstData || at >= fs.blocks {
-				return fmt.Errorf("%w: group %d has metadata at block %d, the filesystem has %d blocks: run e2fsck", ErrFilesystem, g, at, fs.blocks)
+				return fmt.Errorf("%w: group %d has metadata at block %d, the filesystem has %d blocks: run e2fsck", free.ErrFilesystem, g, at, fs.blocks)
 			}
 		}
 		if d.inodeTable+fs.inodeTable > fs.blocks {
-			return fmt.Errorf("%w: the inode table of group %d ends behind the filesystem: run e2fsck", ErrFilesystem, g)
+			return fmt.Errorf("%w: the inode table of group %d ends behind the filesystem: run e2fsck", free.ErrFilesystem, g)
 		}
 		if err := f(g, d); err != nil {
 			return err
@@ -305,7 +296,7 @@ func (fs *ext) descriptors(f func(g uint64, d group) error) error {
 	return nil
 }
 
-func (fs *ext) read(p []byte, block uint64, what string) error {
+func (fs *filesystem) read(p []byte, block uint64, what string) error {
 	if n, err := fs.r.ReadAt(p, int64(block*fs.blockSize)); n < len(p) {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
@@ -318,16 +309,16 @@ func (fs *ext) read(p []byte, block uint64, what string) error {
 // metadata returns the spans of everything that is not file content: superblocks and descriptors with their backups,
 // bitmaps and inode tables, ascending and merged. They are always saved, whatever the bitmaps say: the bitmap of an
 // uninitialised group was never written and does not show them (§8.4).
-func (fs *ext) metadata() ([]span, error) {
-	var list []span
+func (fs *filesystem) metadata() ([]free.Span, error) {
+	var list []free.Span
 	err := fs.descriptors(func(g uint64, d group) error {
-		for _, s := range []span{fs.headSpan(g), fs.blocksSpan(d.blockBitmap, 1), fs.blocksSpan(d.inodeBitmap, 1),
+		for _, s := range []free.Span{fs.headSpan(g), fs.blocksSpan(d.blockBitmap, 1), fs.blocksSpan(d.inodeBitmap, 1),
 			fs.blocksSpan(d.inodeTable, fs.inodeTable)} {
-			if s.start == s.end {
+			if s.Start == s.End {
 				continue
 			}
-			if n := len(list); n > 0 && list[n-1].start <= s.start && s.start <= list[n-1].end {
-				list[n-1].end = max(list[n-1].end, s.end)
+			if n := len(list); n > 0 && list[n-1].Start <= s.Start && s.Start <= list[n-1].End {
+				list[n-1].End = max(list[n-1].End, s.End)
 				continue
 			}
 			list = append(list, s)
@@ -337,43 +328,38 @@ func (fs *ext) metadata() ([]span, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(list, func(a, b span) int { return cmp.Compare(a.start, b.start) })
-	var merged freeList
-	for _, s := range list {
-		merged.add(s)
-	}
-	return merged.spans, nil
+	return free.Merge(list), nil
 }
 
-// free returns the free space of the filesystem.
-func (fs *ext) free() (*freeList, error) {
+// freeSpace returns the free space of the filesystem.
+func (fs *filesystem) freeSpace() (*free.List, error) {
 	metadata, err := fs.metadata()
 	if err != nil {
 		return nil, err
 	}
-	var all freeList
+	var all free.List
 	bitmap := make([]byte, fs.blockSize)
 	err = fs.descriptors(func(g uint64, d group) error {
 		start, end := fs.groupStart(g), fs.groupEnd(g)
-		var list freeList
+		var list free.List
 		if d.uninit {
-			list.add(fs.blocksSpan(start, end-start))
+			list.Add(fs.blocksSpan(start, end-start))
 		} else {
 			if err := fs.read(bitmap, d.blockBitmap, fmt.Sprintf("block bitmap of group %d", g)); err != nil {
 				return err
 			}
 			fs.clearBits(bitmap, start, end, &list)
 		}
-		list.subtract(within(metadata, fs.blocksSpan(start, end-start)))
+		list.Subtract(free.Within(metadata, fs.blocksSpan(start, end-start)))
 		// What is counted must be what the filesystem counts. If not, nothing can be concluded about the group, and all
 		// of it is saved.
-		clusters, n := fs.wholeClusters(list.spans)
+		clusters, n := fs.wholeClusters(list.Spans())
 		if n != d.free {
 			fs.untrustedGroups++
 			return nil
 		}
 		for _, s := range clusters {
-			all.add(s)
+			all.Add(s)
 		}
 		return nil
 	})
@@ -381,7 +367,7 @@ func (fs *ext) free() (*freeList, error) {
 }
 
 // clearBits adds the clear bits of a bitmap, each a cluster of blocks.
-func (fs *ext) clearBits(bitmap []byte, start, end uint64, list *freeList) {
+func (fs *filesystem) clearBits(bitmap []byte, start, end uint64, list *free.List) {
 	n := (end - start + fs.cluster - 1) / fs.cluster
 	for i := uint64(0); i < n; {
 		b := bitmap[i/8] >> (i % 8)
@@ -390,48 +376,33 @@ func (fs *ext) clearBits(bitmap []byte, start, end uint64, list *freeList) {
 			continue
 		}
 		run := min(uint64(bits.TrailingZeros8(b)), 8-i%8, n-i)
-		list.add(fs.blocksSpan(start+i*fs.cluster, min(run*fs.cluster, end-start-i*fs.cluster)))
+		list.Add(fs.blocksSpan(start+i*fs.cluster, min(run*fs.cluster, end-start-i*fs.cluster)))
 		i += run
 	}
 }
 
 // wholeClusters leaves out of free spans what belongs to a cluster that is partly in use, and counts the clusters.
-func (fs *ext) wholeClusters(spans []span) ([]span, uint64) {
-	sectors := fs.blockSize / ndz.SectorSize
+func (fs *filesystem) wholeClusters(spans []free.Span) ([]free.Span, uint64) {
+	sectors := fs.blockSize / free.SectorSize
 	per, base, end := sectors*fs.cluster, fs.firstData*sectors, fs.blocks*sectors
-	var out []span
+	var out []free.Span
 	var n uint64
 	for _, s := range spans {
-		first := (s.start - base + per - 1) / per
-		last := (s.end - base) / per
-		if s.end == end { // the end of the filesystem may cut the last cluster
-			last = (s.end - base + per - 1) / per
+		first := (s.Start - base + per - 1) / per
+		last := (s.End - base) / per
+		if s.End == end { // the end of the filesystem may cut the last cluster
+			last = (s.End - base + per - 1) / per
 		}
 		if last > first {
-			out = append(out, span{base + first*per, min(base+last*per, end)})
+			out = append(out, free.Span{Start: base + first*per, End: min(base+last*per, end)})
 			n += last - first
 		}
 	}
 	return out, n
 }
 
-// within returns those of ascending, disjoint spans that touch s.
-func within(spans []span, s span) []span {
-	i, _ := slices.BinarySearchFunc(spans, s.start, func(a span, start uint64) int {
-		if a.end <= start {
-			return -1
-		}
-		return 1
-	})
-	j := i
-	for j < len(spans) && spans[j].start < s.end {
-		j++
-	}
-	return spans[i:j]
-}
-
 // kind names the generation of the filesystem by its features, for people.
-func (fs *ext) kind() string {
+func (fs *filesystem) kind() string {
 	const hasJournal, extents = 0x4, 0x40
 	switch {
 	case fs.incompat&(extents|incompat64bit|0x200) != 0:

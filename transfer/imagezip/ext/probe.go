@@ -1,0 +1,25 @@
+package ext
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"loadnode/transfer/imagezip/free"
+)
+
+// Probe recognises ext2, ext3 and ext4 by their superblock and reads their block bitmaps. It is a free.Probe.
+func Probe(ctx context.Context, r io.ReaderAt, size int64, o free.Options) (*free.Filesystem, bool, error) {
+	fs, found, err := readExt(r, size)
+	if err != nil || !found {
+		return nil, found, err
+	}
+	out := &free.Filesystem{Kind: fs.kind(), Label: fs.label, Unclean: fs.unclean, Sectors: fs.blocks * (fs.blockSize / free.SectorSize)}
+	if out.Free, err = fs.freeSpace(); err != nil {
+		return nil, true, err
+	}
+	if n := fs.untrustedGroups; n > 0 {
+		out.Notes = append(out.Notes, fmt.Sprintf("%d block groups contradict themselves about free space and were saved whole; run e2fsck", n))
+	}
+	return out, true, nil
+}
