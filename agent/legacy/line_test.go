@@ -9,27 +9,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/agent/legacy/internal/transcript"
 )
 
-// vectors is the folder with the recordings of the original programs; the test is skipped where it is absent.
-func vectors(t *testing.T) string {
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		dir = filepath.Dir(dir)
-	}
-	dir = filepath.Join(filepath.Dir(dir), "shared", "vectors", "omf")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recordings of the original programs here (%s)", dir)
-	}
-	return dir
-}
-
 func TestQuotingOfTheOriginal(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(vectors(t), "omf-lineserializer-vectors.json"))
+	raw, err := os.ReadFile(filepath.Join(transcript.Dir(t), "omf-lineserializer-vectors.json"))
 	require.NoError(t, err)
 	var v struct {
 		Encode []struct {

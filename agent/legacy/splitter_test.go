@@ -1,28 +1,20 @@
 package legacy
 
 import (
-	"os"
-	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"loadnode/agent/legacy/internal/transcript"
 )
 
 // heard are the segments an agent sent in a recording, in their order.
 func heard(t *testing.T, file string) (segments []string) {
-	raw, err := os.ReadFile(filepath.Join(vectors(t), file))
-	require.NoError(t, err)
-	line := regexp.MustCompile(`(?m)^ *[0-9.]+ (?:\[1\] )?(?:<-|agent->server) b?'(.*)'$`)
-	for _, m := range line.FindAllStringSubmatch(string(raw), -1) {
-		text, err := strconv.Unquote(`"` + strings.NewReplacer(`"`, `\"`, `\'`, `'`).Replace(m[1]) + `"`)
-		require.NoError(t, err, m[1])
-		segments = append(segments, text)
+	for _, step := range transcript.Read(t, file) {
+		segments = append(segments, step.Heard...)
 	}
-	require.NotEmpty(t, segments)
 	return segments
 }
 
@@ -203,5 +195,20 @@ func FuzzSplitter(f *testing.F) {
 			got.WriteString(m)
 		}
 		require.Equal(t, want, squeeze.Replace(got.String()))
+	})
+}
+
+// FuzzCommand: any line is a command or an error, and whoever it addresses is found without a crash.
+func FuzzCommand(f *testing.F) {
+	for _, s := range []string{"S 10.18.1.2 LOAD_IMAGE 224.0.0.2 7000 /dev/hda\n", "-7 * rallo\r\n", "1 \"a ( b\" X", "1 [z-a] X"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		c, err := ParseCommand(line)
+		if err != nil {
+			return
+		}
+		require.Equal(t, strings.ToUpper(c.Name), c.Name)
+		c.Addresses("10.18.1.2", "n_1_2")
 	})
 }

@@ -1,0 +1,68 @@
+// Package transcript reads the recordings of OMF's own programs (../shared/vectors/omf) for tests.
+package transcript
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Step is something a controller sent, and what the agent said until the controller sent the next thing. The first step
+// of a recording may have sent nothing.
+type Step struct {
+	Sent  string
+	Heard []string // segments as they came
+}
+
+// Dir is the folder of the recordings; the test is skipped where it is absent.
+func Dir(t *testing.T) string {
+	dir, err := os.Getwd()
+	require.NoError(t, err)
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+		require.NotEqual(t, "/", dir)
+		dir = filepath.Dir(dir)
+	}
+	dir = filepath.Join(filepath.Dir(dir), "shared", "vectors", "omf")
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("no recordings of the original programs here (%s)", dir)
+	}
+	return dir
+}
+
+var line = regexp.MustCompile(`^ *[0-9.]+ (?:\[1\] )?(->|<-|server->agent|agent->server) b?'(.*)'$`)
+
+// Read reads a recording of a connection between a controller and an agent.
+func Read(t *testing.T, file string) []Step {
+	raw, err := os.ReadFile(filepath.Join(Dir(t), file))
+	require.NoError(t, err)
+	steps := []Step{{}}
+	in := bufio.NewScanner(bytes.NewReader(raw))
+	for in.Scan() {
+		m := line.FindStringSubmatch(in.Text())
+		if m == nil {
+			continue
+		}
+		text, err := strconv.Unquote(`"` + strings.NewReplacer(`"`, `\"`, `\'`, `'`).Replace(m[2]) + `"`)
+		require.NoError(t, err, in.Text())
+		if m[1] == "->" || m[1] == "server->agent" {
+			steps = append(steps, Step{Sent: text})
+		} else {
+			last := &steps[len(steps)-1]
+			last.Heard = append(last.Heard, text)
+		}
+	}
+	require.NoError(t, in.Err())
+	require.Greater(t, len(steps), 1, fmt.Sprintf("%s has no steps", file))
+	return steps
+}
