@@ -46,6 +46,7 @@ func (r *report) send(c *Client, now time.Time) error {
 	if r.what&wire.ProgressStats != 0 {
 		p.Stats = c.wireStats(now.Sub(c.start))
 	}
+	r.seq++ // clients count their answers, from the number of the question on
 	if c.server == c.cfg.Conn.Addr().Addr() {
 		return c.send(&p) // one machine: unicast would come back to us
 	}

@@ -1,0 +1,206 @@
+package replay_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"loadnode/transfer/wire"
+)
+
+// heard is one recorded UDP datagram.
+type heard struct {
+	at       time.Duration // since the first frame of the recording
+	from, to netip.AddrPort
+	// data is as long as the datagram really was. Frames were cut at 220 bytes;
+	// what was lost behind that is zero here.
+	data []byte
+	p    wire.Packet
+}
+
+// recording is one session. The originals served a file of four chunks.
+type recording struct {
+	server, client, group netip.AddrPort
+	all                   []heard
+	image                 []byte // as far as its blocks were recorded, else zeros
+}
+
+// vectors finds ../shared/vectors beside the module, or skips the test.
+func vectors(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	require.NoError(t, err)
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+		require.NotEqual(t, dir, filepath.Dir(dir), "no go.mod above the test")
+		dir = filepath.Dir(dir)
+	}
+	path := filepath.Join(dir, "..", "shared", "vectors", name)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("recorded vectors are not here: %v", err)
+	}
+	return path
+}
+
+// frames gives the Ethernet frames of a compressed pcap or pcapng file and when
+// they were seen, in microseconds. It knows what the recorded files have:
+// little-endian, microseconds, one interface.
+func frames(t testing.TB, path string) (at []uint64, data [][]byte) {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	require.NoError(t, err)
+	d, err := io.ReadAll(io.LimitReader(z, 64<<20))
+	require.NoError(t, err)
+	le := binary.LittleEndian
+	if bytes.HasPrefix(d, []byte{0xd4, 0xc3, 0xb2, 0xa1}) { // pcap
+		for d = d[24:]; len(d) >= 16; {
+			n := int(le.Uint32(d[8:]))
+			require.LessOrEqual(t, 16+n, len(d))
+			at = append(at, uint64(le.Uint32(d))*1e6+uint64(le.Uint32(d[4:])))
+			data = append(data, d[16:16+n])
+			d = d[16+n:]
+		}
+		return at, data
+	}
+	for len(d) >= 12 { // pcapng
+		kind, n := le.Uint32(d), int(le.Uint32(d[4:]))
+		require.True(t, n >= 12 && n <= len(d), "capture block of %d bytes", n)
+		if kind == 6 {
+			at = append(at, uint64(le.Uint32(d[12:]))<<32|uint64(le.Uint32(d[16:])))
+			data = append(data, d[28:28+le.Uint32(d[20:])])
+		}
+		d = d[n:]
+	}
+	return at, data
+}
+
+// datagrams gives the UDP datagrams of a file, of fragmented ones the first
+// fragment, which holds more than was recorded of any.
+func datagrams(t testing.TB, file string) []heard {
+	t.Helper()
+	be := binary.BigEndian
+	var out []heard
+	at, fs := frames(t, vectors(t, "pcap/"+file+".pcap.gz"))
+	for i, f := range fs {
+		if len(f) < 42 || be.Uint16(f[12:]) != 0x0800 || f[23] != 17 || be.Uint16(f[20:])&0x1fff != 0 {
+			continue
+		}
+		ip := f[14:]
+		udp := ip[int(ip[0]&15)*4:]
+		addr := func(off, port int) netip.AddrPort {
+			return netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[off:off+4])), be.Uint16(udp[port:]))
+		}
+		h := heard{at: time.Duration(at[i]-at[0]) * time.Microsecond, from: addr(12, 0), to: addr(16, 2)}
+		size := int(be.Uint16(udp[4:])) - 8
+		h.data = make([]byte, size)
+		copy(h.data, udp[8:])
+		require.NoError(t, h.p.Decode(h.data), "frame %d", i)
+		require.Equal(t, h.data, h.p.Append(nil), "frame %d %v: encoded again", i, h.p.Subtype)
+		out = append(out, h)
+	}
+	require.NotEmpty(t, out)
+	return out
+}
+
+// load reads the recording of one session.
+func load(t testing.TB, file string) *recording {
+	t.Helper()
+	r := &recording{all: datagrams(t, file)}
+	join, reply := r.all[0], r.all[1]
+	require.Equal(t, wire.Join, join.p.Subtype)
+	require.Equal(t, wire.TypeReply, reply.p.Type)
+	r.client, r.server, r.group = join.from, reply.from, join.to
+	r.image = make([]byte, int(reply.p.Blocks)*wire.BlockSize)
+	known := map[[2]int32][]byte{}
+	for i, h := range r.all {
+		require.Contains(t, []netip.AddrPort{r.client, r.server}, h.from, "datagram %d", i)
+		if h.p.Subtype != wire.Block {
+			continue
+		}
+		k := [2]int32{h.p.Chunk, h.p.Block}
+		if known[k] != nil {
+			require.Equal(t, known[k], h.p.Data, "block %v was recorded with two contents", k)
+		}
+		known[k] = h.p.Data
+		copy(r.image[int(h.p.Chunk)*wire.ChunkSize+int(h.p.Block)*wire.BlockSize:], h.p.Data)
+	}
+	return r
+}
+
+// chunks is the size of the image.
+func (r *recording) chunks() int { return len(r.image) / wire.ChunkSize }
+
+// of gives what somebody sent, of one subtype, in order.
+func (r *recording) of(from netip.AddrPort, s wire.Subtype) []heard {
+	var out []heard
+	for _, h := range r.all {
+		if h.from == from && h.p.Subtype == s {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// pace is the mean rate of the recorded server in bit/s on the wire, while it
+// sent each block for the first time.
+func (r *recording) pace() int64 {
+	blocks := r.of(r.server, wire.Block)
+	blocks = blocks[:min(len(blocks), len(r.image)/wire.BlockSize)]
+	took := blocks[len(blocks)-1].at - blocks[0].at
+	return int64(float64(len(blocks)-1) * (wire.BlockDatagramSize + wire.Overhead) * 8 / took.Seconds())
+}
+
+// dropped gives the places in r.all of the blocks which the recorded client did
+// not get, although they were recorded: it asked for them afterwards.
+func (r *recording) dropped() map[int]bool {
+	drop := map[int]bool{}
+	last := map[[2]int32]int{}
+	for i, h := range r.all {
+		switch h.p.Subtype {
+		case wire.Block:
+			last[[2]int32{h.p.Chunk, h.p.Block}] = i
+		case wire.PRequest:
+			for b := h.p.Wanted.Next(0); b >= 0; b = h.p.Wanted.Next(b + 1) {
+				if k, ok := last[[2]int32{h.p.Chunk, int32(b)}]; ok {
+					drop[k] = true
+				}
+			}
+		}
+	}
+	return drop
+}
+
+// TestRecordings: every datagram of every recording is understood and encodes
+// to the same bytes, those between master server and clients' sessions included.
+func TestRecordings(t *testing.T) {
+	for file, want := range map[string]map[wire.Subtype]int{
+		"emulab-small-1client": {wire.Join: 2, wire.Request: 4, wire.Block: 4096, wire.Leave2: 1},
+		"omf-small-1client":    {wire.Join: 2, wire.Request: 4, wire.Block: 4096, wire.Leave2: 1},
+		"omf-small-loss2pct":   {wire.Join: 2, wire.Request: 4, wire.PRequest: 5, wire.Block: 4165, wire.Leave2: 1},
+		"emulab-progress":      {wire.Join: 2, wire.Request: 4, wire.PRequest: 3, wire.Block: 4026, wire.Progress: 6},
+		"emulab-master":        {wire.Join: 6, wire.Request: 12},
+	} {
+		t.Run(file, func(t *testing.T) {
+			seen := map[wire.Subtype]int{}
+			for i, h := range datagrams(t, file) {
+				seen[h.p.Subtype]++
+				require.True(t, h.p.ForClient() || h.p.ForServer(), "datagram %d %v", i, h.p.Subtype)
+				require.Equal(t, h.from.Addr(), h.p.SourceAddr(), "datagram %d", i)
+			}
+			require.Equal(t, want, seen)
+		})
+	}
+}
