@@ -107,7 +107,7 @@ func channels() []channel {
 	}{
 		{events.FrisbeeServe, "A session of an image, for a lease.", events.ServeRequest{}, events.ImageServed{}},
 		{events.FrisbeeRelease, "Give a lease back.", events.LeaseRelease{}, events.Empty{}},
-		{events.FrisbeeStatus, "The sessions.", events.Empty{}, events.FrisbeeState{}},
+		{events.FrisbeeStatus, "The sessions, and the clients of one.", events.StatusQuery{}, events.FrisbeeState{}},
 		{events.FrisbeeCheck, "Whether an image exists and is intact.", events.ImageQuery{}, events.Image{}},
 		{events.FrisbeeImages, "The catalogue.", events.Empty{}, events.ImageList{}},
 		{events.FrisbeeAdd, "Take a file of the image directory into the catalogue.", events.ImageQuery{}, events.Image{}},

@@ -6,7 +6,7 @@ import "time"
 const (
 	FrisbeeServe   = "serve"   // ServeRequest → ImageServed
 	FrisbeeRelease = "release" // LeaseRelease → Empty
-	FrisbeeStatus  = "status"  // Empty → FrisbeeState
+	FrisbeeStatus  = "status"  // StatusQuery → FrisbeeState
 	FrisbeeCheck   = "check"   // ImageQuery → Image
 	FrisbeeImages  = "images"  // Empty → ImageList
 	FrisbeeAdd     = "add"     // ImageQuery → Image: take a file of the image directory into the catalogue
@@ -59,6 +59,21 @@ type SessionState struct {
 	BlocksResent int64    `json:"blocks_resent"`
 	ImageBlocks  int64    `json:"image_blocks"`
 	IdleLeft     Duration `json:"idle_left"` // until it ends, once without leases
+	// Peers are the clients that were heard, at most 1024, of the session that
+	// was asked for: what is known of those that say nothing on the bus.
+	Peers []SessionPeer `json:"peers,omitempty"`
+}
+
+// StatusQuery asks for the sessions, and for the clients of one of them.
+type StatusQuery struct {
+	Session string `json:"session,omitempty"` // id
+}
+
+// SessionPeer is a client of a session, by its address.
+type SessionPeer struct {
+	Address string    `json:"address"`
+	Seen    time.Time `json:"seen"` // its last datagram
+	Left    bool      `json:"left,omitempty"`
 }
 
 // FrisbeeState answers status.

@@ -15,8 +15,8 @@ func (t *term) endpoints() []bus.Endpoint {
 		endpoint(t, events.FrisbeeRelease, 4, func(_ context.Context, req events.LeaseRelease) (events.Empty, error) {
 			return events.Empty{}, t.release(req)
 		}),
-		endpoint(t, events.FrisbeeStatus, 4, func(context.Context, events.Empty) (events.FrisbeeState, error) {
-			return t.s.State(), nil
+		endpoint(t, events.FrisbeeStatus, 4, func(_ context.Context, q events.StatusQuery) (events.FrisbeeState, error) {
+			return t.s.State(q), nil
 		}),
 		endpoint(t, events.FrisbeeCheck, 8, t.get),
 		endpoint(t, events.FrisbeeAdd, 4, t.get), // a file without a manifest is taken in at once

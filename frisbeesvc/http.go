@@ -149,6 +149,6 @@ func (s *Service) getImages(_ *term, w http.ResponseWriter, req *http.Request) e
 	return writeJSON(w, http.StatusOK, list)
 }
 
-func (s *Service) getSessions(_ *term, w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, http.StatusOK, s.State())
+func (s *Service) getSessions(_ *term, w http.ResponseWriter, req *http.Request) error {
+	return writeJSON(w, http.StatusOK, s.State(events.StatusQuery{Session: req.FormValue("session")}))
 }

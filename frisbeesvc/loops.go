@@ -181,8 +181,8 @@ func (t *term) tellDamaged(img *image, d *catalogue.DamagedError) error {
 	return nil
 }
 
-// states lists the sessions.
-func (t *term) states() []events.SessionState {
+// states lists the sessions, one of them with its clients.
+func (t *term) states(detailed string) []events.SessionState {
 	out := []events.SessionState{}
 	now := t.s.cfg.Clock.Now()
 	for _, img := range t.all() {
@@ -197,6 +197,9 @@ func (t *term) states() []events.SessionState {
 		st.BlocksSent, st.BlocksResent = l.blocks()
 		if l.run != nil {
 			st.Clients = l.run.Clients()
+			if st.ID == detailed {
+				st.Peers = l.run.Peers()
+			}
 		}
 		out = append(out, st)
 	}

@@ -268,10 +268,10 @@ func (s *Service) active() (*term, error) {
 }
 
 // State is what the endpoint status answers.
-func (s *Service) State() events.FrisbeeState {
+func (s *Service) State(q events.StatusQuery) events.FrisbeeState {
 	st := events.FrisbeeState{Sessions: []events.SessionState{}, BlocksSent: s.ended.Load(), HTTP: s.cfg.HTTPBase}
 	if t, err := s.active(); err == nil {
-		st.Sessions = t.states()
+		st.Sessions = t.states(q.Session)
 		for _, x := range st.Sessions {
 			st.BlocksSent += x.BlocksSent
 		}
