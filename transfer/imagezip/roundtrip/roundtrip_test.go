@@ -57,7 +57,9 @@ func TestFindsFaults(t *testing.T) {
 	roundtrip.Fill(t, files, 200<<10, true)
 	roundtrip.Sparse(t, path, 8<<20)
 	roundtrip.Run(t, "mke2fs", "-q", "-F", "-t", "ext2", "-b", "1024", "-d", files, path)
-	roundtrip.Run(t, "debugfs", "-w", "-R", "rm /d1/e1/f1", path)
+	for _, name := range []string{"/d1/e1/f1", "/d2/e2/f2", "/d3/e0/f3"} {
+		roundtrip.Run(t, "debugfs", "-w", "-R", "rm "+name, path)
+	}
 	result := roundtrip.Check(t, path, ext.Probe, e2fsck)
 	good, err := os.ReadFile(result.Path)
 	require.NoError(t, err)
