@@ -54,10 +54,10 @@ func (w *watched) Helper()                           {}
 func TestFindsFaults(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fs")
 	files := t.TempDir()
-	roundtrip.Fill(t, files, 200<<10, true)
+	roundtrip.Fill(t, files, 1<<20, true)
 	roundtrip.Sparse(t, path, 8<<20)
 	roundtrip.Run(t, "mke2fs", "-q", "-F", "-t", "ext2", "-b", "1024", "-d", files, path)
-	for _, name := range []string{"/d1/e1/f1", "/d2/e2/f2", "/d3/e0/f3"} {
+	for _, name := range []string{"/d1/e1/f1", "/d3/e0/f3", "/d5/e2/f5", "/d2/e0/f9"} {
 		roundtrip.Run(t, "debugfs", "-w", "-R", "rm "+name, path)
 	}
 	result := roundtrip.Check(t, path, ext.Probe, e2fsck)
