@@ -107,8 +107,12 @@ func datagrams(t testing.TB, file string) []heard {
 		size := int(be.Uint16(udp[4:])) - 8
 		h.data = make([]byte, size)
 		copy(h.data, udp[8:])
-		require.NoError(t, h.p.Decode(h.data), "frame %d", i)
-		require.Equal(t, h.data, h.p.Append(nil), "frame %d %v: encoded again", i, h.p.Subtype)
+		if err := h.p.Decode(h.data); err != nil {
+			require.NoError(t, err, "frame %d", i)
+		}
+		if again := h.p.Append(nil); !bytes.Equal(h.data, again) {
+			require.Equal(t, h.data, again, "frame %d %v: encoded again", i, h.p.Subtype)
+		}
 		out = append(out, h)
 	}
 	require.NotEmpty(t, out)
@@ -126,13 +130,13 @@ func load(t testing.TB, file string) *recording {
 	r.image = make([]byte, int(reply.p.Blocks)*wire.BlockSize)
 	known := map[[2]int32][]byte{}
 	for i, h := range r.all {
-		require.Contains(t, []netip.AddrPort{r.client, r.server}, h.from, "datagram %d", i)
+		require.True(t, h.from == r.client || h.from == r.server, "datagram %d from %v", i, h.from)
 		if h.p.Subtype != wire.Block {
 			continue
 		}
 		k := [2]int32{h.p.Chunk, h.p.Block}
 		if known[k] != nil {
-			require.Equal(t, known[k], h.p.Data, "block %v was recorded with two contents", k)
+			require.True(t, bytes.Equal(known[k], h.p.Data), "block %v was recorded with two contents", k)
 		}
 		known[k] = h.p.Data
 		copy(r.image[int(h.p.Chunk)*wire.ChunkSize+int(h.p.Block)*wire.BlockSize:], h.p.Data)
@@ -198,7 +202,7 @@ func TestRecordings(t *testing.T) {
 			for i, h := range datagrams(t, file) {
 				seen[h.p.Subtype]++
 				require.True(t, h.p.ForClient() || h.p.ForServer(), "datagram %d %v", i, h.p.Subtype)
-				require.Equal(t, h.from.Addr(), h.p.SourceAddr(), "datagram %d", i)
+				require.True(t, h.from.Addr() == h.p.SourceAddr(), "datagram %d claims %v", i, h.p.SourceAddr())
 			}
 			require.Equal(t, want, seen)
 		})
