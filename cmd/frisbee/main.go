@@ -162,6 +162,7 @@ func (p *program) receive(ctx context.Context, target disk.Target) error {
 		return &networkError{err}
 	}
 	defer conn.Close()
+	conn = p.faults.damage(conn)
 	lines := &progressLines{Installer: in, p: p}
 	chunks := 0
 	if p.known != nil {

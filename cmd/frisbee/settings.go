@@ -58,7 +58,7 @@ func options() []getopt.Option {
 		"t": "packet traces are not supported: use tcpdump", "U": "packet traces are not supported: use tcpdump",
 		"E": "an event server is not supported",
 	}
-	list := []getopt.Option{{Name: "manifest", Arg: true}, {Name: "read-back"}, {Name: "join-timeout", Arg: true}}
+	list := []getopt.Option{{Name: "manifest", Arg: true}, {Name: "read-back"}, {Name: "join-timeout", Arg: true}, {Name: "faults", Arg: true}}
 	for c, why := range refused {
 		list = append(list, getopt.Option{Name: c, Refused: why})
 	}
@@ -86,6 +86,7 @@ type settings struct {
 	quiet, debug         bool
 	manifest             string
 	readBack             bool
+	faults               *faults // nil: none
 	help, version        bool
 }
 
@@ -173,6 +174,8 @@ func (s *settings) set(f getopt.Found) (err error) {
 		s.debug = true
 	case "manifest":
 		s.manifest = f.Value
+	case "faults":
+		s.faults, err = parseFaults(f.Value)
 	case "read-back":
 		s.readBack = true
 	case "v":
