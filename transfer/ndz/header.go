@@ -24,6 +24,8 @@ const (
 	csumSigned     = 0x8000                 // V4 csum_type: bit for an RSA signature over the digest
 	csumOffset     = 72                     // V4: where the checksum lies
 	csumBytes      = 256                    // V4: room of the checksum
+	uuidOffset     = 328                    // V4: where the 16 bytes of the image's UUID lie
+	totalOffset    = 12                     // V1: where the number of chunks lies
 	relocNone      = 0                      // §5: ignore
 	relocShort     = 6                      // §5: only some bytes of a sector are valid
 )
@@ -158,7 +160,7 @@ func magicVersion(chunk []byte) (int, error) {
 func (h *Header) parseV4(chunk []byte) error {
 	h.Cipher = binary.LittleEndian.Uint16(chunk[36:])
 	h.Checksum = binary.LittleEndian.Uint16(chunk[38:])
-	copy(h.UUID[:], chunk[328:344])
+	copy(h.UUID[:], chunk[uuidOffset:])
 	if h.Cipher != 0 {
 		return fmt.Errorf("%w: encrypted image (cipher %d): decrypt it with the original tools first", ErrUnsupported, h.Cipher)
 	}
@@ -229,18 +231,23 @@ func (h *Header) parseRelocs(b []byte, n int) error {
 	return nil
 }
 
-// encode writes the header as V3 into the first HeaderSize bytes of chunk, which must be zero (§2).
+// encode writes the header, as its Version says, into the first HeaderSize bytes of chunk, which must be zero (§2).
 func (h *Header) encode(chunk []byte) {
 	le := binary.LittleEndian
-	le.PutUint32(chunk, magicBase+2)
+	le.PutUint32(chunk, magicBase+uint32(h.Version-1))
 	le.PutUint32(chunk[4:], uint32(h.PayloadSize))
 	le.PutUint32(chunk[8:], uint32(h.Index))
 	le.PutUint32(chunk[16:], HeaderSize)
 	le.PutUint32(chunk[20:], uint32(len(h.Regions)))
-	le.PutUint32(chunk[24:], uint32(h.First))
-	le.PutUint32(chunk[28:], uint32(h.Last))
-	le.PutUint32(chunk[32:], uint32(len(h.Relocs)))
-	at := chunk[headerBytes[3]:]
+	if h.Version > 1 {
+		le.PutUint32(chunk[24:], uint32(h.First))
+		le.PutUint32(chunk[28:], uint32(h.Last))
+		le.PutUint32(chunk[32:], uint32(len(h.Relocs)))
+	}
+	if h.Version == 4 {
+		copy(chunk[uuidOffset:], h.UUID[:])
+	}
+	at := chunk[headerBytes[h.Version]:]
 	for _, r := range h.Regions {
 		le.PutUint32(at, uint32(r.Start))
 		le.PutUint32(at[4:], uint32(r.Size))

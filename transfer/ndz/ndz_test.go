@@ -396,7 +396,7 @@ func TestWriterFillsChunks(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, i, h.Index)
 		if i < chunks-1 {
-			require.Greater(t, h.PayloadSize, MaxPayload-32<<10, "chunk %d is not full", i)
+			require.Greater(t, h.PayloadSize, MaxPayload-minRoom-zlibTail, "chunk %d is not full", i)
 		}
 		zr, err := zlib.NewReader(bytes.NewReader(chunk[HeaderSize : HeaderSize+h.PayloadSize]))
 		require.NoError(t, err)
@@ -418,12 +418,63 @@ func TestWriterManyRegions(t *testing.T) {
 	var image bytes.Buffer
 	stats := e.write(t, &image, 4, 2)
 	require.Equal(t, 2000, stats.Regions)
-	require.Equal(t, (2000+maxRegions-1)/maxRegions, stats.Chunks)
+	require.Equal(t, 4, stats.Chunks, "505 regions fit beside a relocation (§2)")
 	out := restore(t, image.Bytes())
 	for i := range 2000 {
 		require.Equal(t, byte(i), out[2*i*SectorSize])
 		require.Equal(t, byte(0), out[(2*i+1)*SectorSize])
 	}
+}
+
+// Other versions hold the same data; only what their headers can say differs (§2).
+func TestWriterVersions(t *testing.T) {
+	e := extents{starts: []uint64{3, 9000}, data: [][]byte{make([]byte, 1<<20), make([]byte, 1<<20)}, end: 20000}
+	for _, d := range e.data {
+		rand.NewChaCha8([32]byte{3}).Read(d)
+	}
+	var plain bytes.Buffer
+	e.write(t, &plain, 1, 1)
+	uuid := [16]byte{0, 0x11, 0x22, 15: 0xff}
+	for _, version := range []int{1, 4} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+		require.NoError(t, err)
+		defer f.Close()
+		w, err := NewWriter(WriterConfig{Output: f, Level: 1, Version: version, UUID: uuid, Totals: f})
+		require.NoError(t, err)
+		for i, s := range e.starts {
+			require.NoError(t, w.Append(s, e.data[i]))
+		}
+		require.NoError(t, w.Finish(e.end, 0))
+		image, err := os.ReadFile(f.Name())
+		require.NoError(t, err)
+		require.Len(t, image, plain.Len())
+		for i := range len(image) / ChunkSize {
+			a, b := image[i*ChunkSize:][:ChunkSize], plain.Bytes()[i*ChunkSize:][:ChunkSize]
+			h, err := ParseHeader(a)
+			require.NoError(t, err)
+			want, err := ParseHeader(b)
+			require.NoError(t, err)
+			require.Equal(t, version, h.Version)
+			require.Equal(t, want.Regions, h.Regions)
+			require.Equal(t, a[HeaderSize:], b[HeaderSize:])
+			if version == 1 {
+				require.Equal(t, []byte{byte(len(image) / ChunkSize), 0, 0, 0}, a[12:16])
+				require.False(t, h.Described)
+			} else {
+				require.Equal(t, uuid, h.UUID)
+				require.Equal(t, []uint64{want.First, want.Last}, []uint64{h.First, h.Last})
+				require.Zero(t, h.Checksum)
+			}
+		}
+	}
+	_, err := NewWriter(WriterConfig{Output: io.Discard, Version: 1})
+	require.ErrorContains(t, err, "positioned")
+	_, err = NewWriter(WriterConfig{Output: io.Discard, Version: 2})
+	require.ErrorContains(t, err, "version 2")
+	w, err := NewWriter(WriterConfig{Output: io.Discard, Version: 1, Totals: os.Stdout})
+	require.NoError(t, err)
+	require.NoError(t, w.Append(0, make([]byte, SectorSize)))
+	require.ErrorContains(t, w.Finish(1, 5), "incomplete")
 }
 
 func TestWriterShortTail(t *testing.T) {
