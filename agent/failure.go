@@ -94,6 +94,11 @@ func failure(err error, at step, cause error) events.LoadFailed {
 		diskFails = errors.As(err, &writeErr) && !errors.Is(err, context.Canceled)
 	)
 	switch {
+	case errors.As(err, &told): // whoever knows the class knows why, too
+		f.Class, f.Message, f.Retryable = told.Class, told.Message, told.Retryable
+		if told.Text != "" {
+			f.Evidence.Text = told.Text
+		}
 	case cause != nil && !diskFails && !errors.As(err, &readErr):
 		f.Class = events.ClassCancelled
 		if errors.Is(cause, errDeadline) {
@@ -103,11 +108,6 @@ func failure(err error, at step, cause error) events.LoadFailed {
 		f.Retryable = errors.Is(cause, errEnding)
 	case errors.As(err, &fault):
 		f.Evidence.Text += "\n" + string(fault.stack)
-	case errors.As(err, &told):
-		f.Class, f.Message, f.Retryable = told.Class, told.Message, told.Retryable
-		if told.Text != "" {
-			f.Evidence.Text = told.Text
-		}
 	case refusedDisk(err) && at <= stepJoin, at == stepDisk:
 		f.Class, f.Retryable = events.ClassRefused, false
 	case errors.As(err, &badList):
