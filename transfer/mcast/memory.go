@@ -1,12 +1,12 @@
 package mcast
 
 import (
-	"container/heap"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,6 +27,34 @@ type NetworkConfig struct {
 	Queue int
 }
 
+// Host is a machine on an in-memory network and the switch port it hangs on.
+// The zero Host is infinitely fast.
+type Host struct {
+	// Rate of its link, bit/s in each direction, for datagrams with all that
+	// they cost on Ethernet; 0 means infinitely fast.
+	Rate int64
+	// Port is how many bytes the switch holds for the host when datagrams come
+	// faster than Rate; what finds it full is lost. 0 means any number.
+	Port int
+	// Queue is how many datagrams its receive queue holds; 0 means NetworkConfig.Queue.
+	Queue int
+	// Each is how long its program is busy with each datagram it received.
+	Each time.Duration
+	// Coalesce is how long the network card waits before it says that
+	// datagrams came: they do at multiples of it.
+	Coalesce time.Duration
+	// Loss is a probability, beside NetworkConfig.Loss.
+	Loss float64
+}
+
+// wireOverhead is what a datagram costs on Ethernet beyond its UDP payload.
+const wireOverhead = 66
+
+// serial is how long a datagram of so many bytes occupies a link, nanoseconds.
+func serial(bytes int, rate int64) int64 {
+	return int64(float64(bytes+wireOverhead) * 8e9 / float64(rate))
+}
+
 // Network connects Conns inside one process. It waits on channels and timers
 // only, so that it works on a virtual clock. Which datagrams are hit depends on
 // the seed and on the order in which a receiver's datagrams were sent.
@@ -37,6 +65,7 @@ type Network struct {
 	conns []*memConn
 	sent  uint64
 	opens uint64
+	times []int64 // scratch of send
 }
 
 // NewNetwork makes an empty network.
@@ -59,7 +88,10 @@ func (n *Network) Sent() uint64 {
 
 // Open makes an end of a group, as the function Open does with sockets. Local
 // must be given.
-func (n *Network) Open(o Options) (Conn, error) {
+func (n *Network) Open(o Options) (Conn, error) { return n.OpenHost(o, Host{}) }
+
+// OpenHost is Open on a machine that has limits.
+func (n *Network) OpenHost(o Options, h Host) (Conn, error) {
 	o, err := o.check()
 	if err != nil {
 		return nil, err
@@ -67,9 +99,12 @@ func (n *Network) Open(o Options) (Conn, error) {
 	if !o.Local.IsValid() {
 		return nil, fmt.Errorf("%w: an in-memory network has no routes, name the local address", ErrOptions)
 	}
+	if h.Queue == 0 {
+		h.Queue = n.cfg.Queue
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c := &memConn{net: n, opts: o, wake: make(chan struct{}, 1),
+	c := &memConn{net: n, opts: o, host: h, wake: make(chan struct{}, 1),
 		addr: netip.AddrPortFrom(o.Local, o.Port), group: netip.AddrPortFrom(o.Group, o.Port)}
 	for _, other := range n.conns {
 		if o.Exclusive && other.opts.Exclusive && other.addr == c.addr {
@@ -82,48 +117,79 @@ func (n *Network) Open(o Options) (Conn, error) {
 	return c, nil
 }
 
-// send hands one datagram to everybody it is addressed to.
-func (n *Network) send(from *memConn, to netip.AddrPort, d []byte) error {
-	if len(d) == 0 || len(d) > maxDatagram {
-		return fmt.Errorf("%w: %d bytes", ErrTooLarge, len(d))
+// send hands datagrams to everybody they are addressed to. It gives how far the
+// sender's link is behind.
+func (n *Network) send(from *memConn, to netip.AddrPort, ds [][]byte) (behind time.Duration, err error) {
+	size := 0
+	for _, d := range ds {
+		if len(d) == 0 || len(d) > maxDatagram {
+			return 0, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(d))
+		}
+		size += len(d)
 	}
-	d = append([]byte(nil), d...)
-	now := time.Now()
+	// One copy, which all receivers share.
+	arena := make([]byte, 0, size)
+	mail := make([]Datagram, len(ds))
+	for i, d := range ds {
+		arena = append(arena, d...)
+		mail[i] = Datagram{Data: arena[len(arena)-len(d) : len(arena) : len(arena)], From: from.addr}
+	}
+	now := time.Now().UnixNano()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.sent++
+	n.sent += uint64(len(ds))
+	times := n.times[:0]
+	for _, d := range ds {
+		at := now
+		if from.host.Rate > 0 {
+			from.sentBy = max(from.sentBy, now) + serial(len(d), from.host.Rate)
+			at = from.sentBy
+		}
+		times = append(times, at+int64(n.cfg.Delay))
+	}
+	n.times = times
+	if from.host.Rate > 0 {
+		behind = time.Duration(from.sentBy - now)
+	}
 	if !to.Addr().IsMulticast() {
 		// As with sockets: of several with one address the last one gets it.
 		for i := len(n.conns) - 1; i >= 0; i-- {
 			if n.conns[i].addr == to {
-				n.conns[i].arrive(now, Datagram{Data: d, From: from.addr})
-				return nil
+				n.conns[i].arrive(now, times, mail)
+				break
 			}
 		}
-		return nil
+		return behind, nil
 	}
 	for _, c := range n.conns {
-		if c.group != to || c == from && !from.opts.Loopback || c.ignores(d) {
-			continue
+		if c.group == to && (c != from || from.opts.Loopback) {
+			c.arrive(now, times, mail)
 		}
-		c.arrive(now, Datagram{Data: d, From: from.addr})
 	}
-	return nil
+	return behind, nil
 }
 
-// memConn is an end of a group on a Network.
+// memConn is an end of a group on a Network. Times are Unix times in nanoseconds.
 type memConn struct {
 	net         *Network
 	opts        Options
+	host        Host
 	addr, group netip.AddrPort
-	rand        *rand.Rand // guarded by net.mu
 	wake        chan struct{}
+
+	// Guarded by net.mu.
+	rand   *rand.Rand
+	sentBy int64 // the own link has sent everything
+	heard  int64 // the link to us has brought everything
+
+	busy  int64 // until then the program works on what it received; of Receive
+	timer *time.Timer
 
 	mu       sync.Mutex
 	queue    arrivals
-	seq      uint64
 	deadline time.Time
-	overruns uint64
+	asleep   bool  // a Receive waits
+	until    int64 // and until when, 0 for ever
 	closed   bool
 }
 
@@ -136,29 +202,46 @@ func (c *memConn) ignores(d []byte) bool {
 	return false
 }
 
-// arrive puts a datagram on its way to c. The caller holds net.mu.
-func (c *memConn) arrive(now time.Time, d Datagram) {
-	cfg := &c.net.cfg
-	copies := 1
-	if c.rand.Float64() < cfg.Loss {
-		copies = 0
-	}
-	if c.rand.Float64() < cfg.Duplicate {
-		copies *= 2
-	}
-	for range copies {
-		at := now.Add(cfg.Delay)
-		if cfg.Reorder > 0 && c.rand.Float64() < cfg.Reorder {
-			at = at.Add(time.Duration(c.rand.Int64N(int64(cfg.ReorderBy)) + 1))
+// arrive puts datagrams on their way to c, each of which comes to its switch
+// port at its time. The caller holds net.mu.
+func (c *memConn) arrive(now int64, times []int64, ds []Datagram) {
+	cfg, h := &c.net.cfg, &c.host
+	c.mu.Lock()
+	first := int64(-1)
+	for i := range ds {
+		if len(c.opts.Ignore) > 0 && c.ignores(ds[i].Data) ||
+			cfg.Loss > 0 && c.rand.Float64() < cfg.Loss || h.Loss > 0 && c.rand.Float64() < h.Loss {
+			continue
 		}
-		c.mu.Lock()
-		if len(c.queue) >= cfg.Queue {
-			c.overruns++
-		} else {
-			c.seq++
-			heap.Push(&c.queue, arrival{at: at, seq: c.seq, d: d})
+		copies := 1
+		if cfg.Duplicate > 0 && c.rand.Float64() < cfg.Duplicate {
+			copies = 2
 		}
-		c.mu.Unlock()
+		for range copies {
+			at := times[i]
+			if h.Rate > 0 {
+				waits := max(c.heard-at, 0)
+				if h.Port > 0 && float64(waits)*float64(h.Rate)/8e9 > float64(h.Port) {
+					continue
+				}
+				c.heard = at + waits + serial(len(ds[i].Data), h.Rate)
+				at = c.heard
+			}
+			if cfg.Reorder > 0 && c.rand.Float64() < cfg.Reorder {
+				at += c.rand.Int64N(int64(cfg.ReorderBy)) + 1
+			}
+			if h.Coalesce > 0 {
+				at = (at + int64(h.Coalesce) - 1) / int64(h.Coalesce) * int64(h.Coalesce)
+			}
+			c.queue.put(now, at, ds[i], h.Queue)
+			if first < 0 || at < first {
+				first = at
+			}
+		}
+	}
+	wake := first >= 0 && c.asleep && (c.until == 0 || first < c.until)
+	c.mu.Unlock()
+	if wake {
 		c.poke()
 	}
 }
@@ -175,70 +258,107 @@ func (c *memConn) Receive(ds []Datagram) (int, error) {
 	if len(ds) == 0 {
 		return 0, nil
 	}
+	if c.host.Each > 0 {
+		time.Sleep(time.Duration(c.busy - time.Now().UnixNano()))
+	}
 	for {
-		n, until, err := c.take(ds, time.Now())
+		now := time.Now()
+		n, until, err := c.take(ds, now)
+		if n > 0 {
+			c.busy = now.UnixNano() + int64(n)*int64(c.host.Each)
+		}
 		if n > 0 || err != nil {
 			return n, err
 		}
-		if until.IsZero() {
+		if until == 0 {
 			<-c.wake
 			continue
 		}
-		t := time.NewTimer(time.Until(until))
+		wait := time.Duration(until - now.UnixNano())
+		if c.timer == nil {
+			c.timer = time.NewTimer(wait)
+		} else {
+			c.timer.Reset(wait)
+		}
 		select {
 		case <-c.wake:
-			t.Stop()
-		case <-t.C:
+			c.timer.Stop()
+		case <-c.timer.C:
 		}
 	}
 }
 
 // take gives what has arrived, or the time until which nothing will happen.
-func (c *memConn) take(ds []Datagram, now time.Time) (n int, until time.Time, err error) {
+func (c *memConn) take(ds []Datagram, now time.Time) (n int, until int64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.asleep = false
 	if c.closed {
-		return 0, until, net.ErrClosed
+		return 0, 0, net.ErrClosed
 	}
-	for n < min(len(ds), BatchSize) && len(c.queue) > 0 && !c.queue[0].at.After(now) {
-		ds[n] = heap.Pop(&c.queue).(arrival).d
-		n++
+	t := now.UnixNano()
+	n = c.queue.take(t, ds[:min(len(ds), BatchSize)], c.host.Queue)
+	if n > 0 {
+		return n, 0, nil
 	}
-	if n == 0 && !c.deadline.IsZero() && !c.deadline.After(now) {
-		return 0, until, os.ErrDeadlineExceeded
+	if !c.deadline.IsZero() {
+		if !c.deadline.After(now) {
+			return 0, 0, os.ErrDeadlineExceeded
+		}
+		until = c.deadline.UnixNano()
 	}
-	until = c.deadline
-	if len(c.queue) > 0 && (until.IsZero() || c.queue[0].at.Before(until)) {
-		until = c.queue[0].at
+	if at, ok := c.queue.next(); ok && (until == 0 || at < until) {
+		until = at
 	}
-	return n, until, nil
+	c.asleep, c.until = true, until
+	return 0, until, nil
 }
 
 func (c *memConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	c.deadline = t
+	wake := c.asleep
 	c.mu.Unlock()
-	c.poke()
+	if wake {
+		c.poke()
+	}
 	return nil
 }
 
-func (c *memConn) Send(ds [][]byte) error {
-	for _, d := range ds {
-		if err := c.SendTo(c.group, d); err != nil {
+func (c *memConn) Send(ds [][]byte) error { return c.send(c.group, ds) }
+
+// SendParts implements PartsSender.
+func (c *memConn) SendParts(heads, bodies [][]byte) error {
+	if len(bodies) != len(heads) {
+		return fmt.Errorf("%w: %d heads for %d bodies", ErrOptions, len(heads), len(bodies))
+	}
+	for i := range heads {
+		if len(heads[i]) == 0 || len(bodies[i]) == 0 {
+			return fmt.Errorf("%w: an empty part", ErrTooLarge)
+		}
+		if err := c.SendTo(c.group, slices.Concat(heads[i], bodies[i])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *memConn) SendTo(peer netip.AddrPort, d []byte) error {
+func (c *memConn) SendTo(peer netip.AddrPort, d []byte) error { return c.send(peer, [][]byte{d}) }
+
+func (c *memConn) send(to netip.AddrPort, ds [][]byte) error {
 	c.mu.Lock()
 	closed := c.closed
 	c.mu.Unlock()
 	if closed {
 		return net.ErrClosed
 	}
-	return c.net.send(c, peer, d)
+	behind, err := c.net.send(c, to, ds)
+	if err == nil && behind > 0 {
+		// When the send buffer is full, wait until there is room again.
+		room := time.Duration(float64(c.opts.WriteBuffer) * 8e9 / float64(c.host.Rate))
+		time.Sleep(behind - room)
+	}
+	return err
 }
 
 func (c *memConn) Addr() netip.AddrPort  { return c.addr }
@@ -247,7 +367,8 @@ func (c *memConn) Group() netip.AddrPort { return c.group }
 func (c *memConn) Overruns() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.overruns
+	c.queue.admit(time.Now().UnixNano(), c.host.Queue)
+	return c.queue.overruns
 }
 
 func (c *memConn) Close() error {
@@ -261,34 +382,8 @@ func (c *memConn) Close() error {
 	c.net.mu.Unlock()
 	c.mu.Lock()
 	c.closed = true
-	c.queue = nil
+	c.queue = arrivals{overruns: c.queue.overruns}
 	c.mu.Unlock()
 	c.poke()
 	return nil
-}
-
-// arrival is a datagram and when it arrives; arrivals is a heap of them.
-type arrival struct {
-	at  time.Time
-	seq uint64
-	d   Datagram
-}
-
-type arrivals []arrival
-
-func (a arrivals) Len() int { return len(a) }
-func (a arrivals) Less(i, j int) bool {
-	if a[i].at.Equal(a[j].at) {
-		return a[i].seq < a[j].seq
-	}
-	return a[i].at.Before(a[j].at)
-}
-func (a arrivals) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
-func (a *arrivals) Push(x any)   { *a = append(*a, x.(arrival)) }
-func (a *arrivals) Pop() any {
-	old := *a
-	x := old[len(old)-1]
-	old[len(old)-1] = arrival{}
-	*a = old[:len(old)-1]
-	return x
 }
