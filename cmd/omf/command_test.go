@@ -77,7 +77,8 @@ func TestUsage(t *testing.T) {
 		"images upload /tmp/no+name":            "--name",
 		"images upload FILE --http server:5012": "want a URL such as",
 		"nodes release":                         "wants NODES",
-		"serve --roles nats,cook":               "nats, handler, frisbee, sim",
+		"serve --roles nats,cook":               "nats, handler, frisbee, bridge, sim",
+		"serve --roles nats,bridge":             "no node with agent: legacy",
 		"serve --roles sim":                     "needs --sim",
 		"serve --roles handler --sim 2x2":       "add it to --roles",
 		"serve --nats nats://a --roles nats":    "leave it out",
@@ -213,17 +214,18 @@ func TestExitOf(t *testing.T) {
 
 func TestRoles(t *testing.T) {
 	for _, tc := range []struct {
-		text          string
-		external, sim bool
-		want          []string
+		text                  string
+		external, sim, legacy bool
+		want                  []string
 	}{
-		{"", false, false, []string{"nats", "handler", "frisbee"}},
-		{"", false, true, []string{"nats", "handler", "frisbee", "sim"}},
-		{"", true, false, []string{"handler", "frisbee"}},
-		{"handler", true, false, []string{"handler"}},
-		{" frisbee , handler,frisbee", false, false, []string{"frisbee", "handler"}},
+		{"", false, false, false, []string{"nats", "handler", "frisbee"}},
+		{"", false, true, false, []string{"nats", "handler", "frisbee", "sim"}},
+		{"", true, false, false, []string{"handler", "frisbee"}},
+		{"", false, false, true, []string{"nats", "handler", "frisbee", "bridge"}},
+		{"handler", true, false, true, []string{"handler"}},
+		{" frisbee , handler,frisbee", false, false, false, []string{"frisbee", "handler"}},
 	} {
-		got, err := parseRoles(tc.text, tc.external, tc.sim)
+		got, err := parseRoles(tc.text, tc.external, tc.sim, tc.legacy)
 		require.NoError(t, err)
 		require.Equal(t, tc.want, got)
 	}

@@ -166,7 +166,7 @@ func (d *demonstration) config(f demoFlags) (serverConfig, error) {
 		log = quietLogger(d.app.stderr)
 	}
 	c := serverConfig{
-		roles: allRoles(), testbed: inventory.DefaultTestbed, inventory: inventory.Sim(d.grid.columns, d.grid.rows),
+		roles: []string{roleNATS, roleHandler, roleFrisbee, roleSim}, testbed: inventory.DefaultTestbed, inventory: inventory.Sim(d.grid.columns, d.grid.rows),
 		state: d.path("state"), images: d.path("images"), http: "127.0.0.1:0", log: log,
 		frisbee: frisbeeConfig{iface: netip.AddrFrom4([4]byte{127, 0, 0, 1})},
 	}

@@ -11,15 +11,16 @@ const (
 	roleNATS    = "nats"    // the embedded bus
 	roleHandler = "handler" // jobs, leases, power
 	roleFrisbee = "frisbee" // images and their sessions
+	roleBridge  = "bridge"  // legacy agents
 	roleSim     = "sim"     // simulated nodes
 )
 
-func allRoles() []string { return []string{roleNATS, roleHandler, roleFrisbee, roleSim} }
+func allRoles() []string { return []string{roleNATS, roleHandler, roleFrisbee, roleBridge, roleSim} }
 
 // parseRoles reads the list of roles. Empty, it means every role that makes
-// sense: nats unless an external bus is given, handler, frisbee, and sim where
-// a simulated grid is asked for.
-func parseRoles(text string, external, sim bool) ([]string, error) {
+// sense: nats unless an external bus is given, handler, frisbee, bridge where
+// there are legacy nodes, and sim where a simulated grid is asked for.
+func parseRoles(text string, external, sim, legacy bool) ([]string, error) {
 	var roles []string
 	for _, r := range list(text) {
 		if !slices.Contains(allRoles(), r) {
@@ -34,6 +35,9 @@ func parseRoles(text string, external, sim bool) ([]string, error) {
 			roles = append(roles, roleNATS)
 		}
 		roles = append(roles, roleHandler, roleFrisbee)
+		if legacy {
+			roles = append(roles, roleBridge)
+		}
 		if sim {
 			roles = append(roles, roleSim)
 		}
@@ -44,6 +48,8 @@ func parseRoles(text string, external, sim bool) ([]string, error) {
 		return nil, fmt.Errorf("role %s is the embedded bus: leave it out with an external one, or leave --nats out", roleNATS)
 	case sim && !has(roleSim):
 		return nil, fmt.Errorf("--sim without role %s: add it to --roles", roleSim)
+	case !legacy && has(roleBridge):
+		return nil, fmt.Errorf("role %s: the inventory has no node with agent: legacy", roleBridge)
 	case !sim && has(roleSim):
 		return nil, fmt.Errorf("role %s needs --sim COLSxROWS", roleSim)
 	}

@@ -32,6 +32,7 @@ func (a *app) serveCommand() *cobra.Command {
   nats     the embedded bus, with its store in STATE/nats
   handler  jobs, leases, power, inventory
   frisbee  the image catalogue, its HTTP service, the multicast sessions
+  bridge   the agents of legacy nodes (OMF's, on TCP port 9006)
   sim      simulated nodes (with --sim)
 
 Without --roles it plays all that make sense. Roles can run in processes of
@@ -60,6 +61,7 @@ services are in STATE/operator.json and STATE/service.json.`,
 		{"nats-listen", config.KeyNATSListen, "ADDRESS"},
 		{"replicas", config.KeyReplicas, "N"},
 		{"http", config.KeyServeHTTP, "ADDRESS"},
+		{"bridge-listen", config.KeyBridgeListen, "ADDRESS"},
 		{"http-base", config.KeyHTTPBase, "URL"},
 		{"interface", config.KeyInterface, "ADDRESS"},
 		{"group", config.KeyGroup, "ADDRESS"},
@@ -131,7 +133,14 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 		sim = &g
 	}
 	c.nats = list(a.get(config.KeyNATS))
-	if c.roles, err = parseRoles(a.get(config.KeyRoles), len(c.nats) > 0, sim != nil); err != nil {
+	if c.inventory, err = a.inventory(sim); err != nil {
+		return fail(err)
+	}
+	if c.testbed, err = a.mainTestbed(c.inventory); err != nil {
+		return fail(err)
+	}
+	legacy := len(legacyNodes(c.inventory, c.testbed)) > 0
+	if c.roles, err = parseRoles(a.get(config.KeyRoles), len(c.nats) > 0, sim != nil, legacy); err != nil {
 		return fail(usagef("%w", err))
 	}
 	if !c.has(roleNATS) && len(c.nats) == 0 {
@@ -143,17 +152,12 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 	if err := a.imageDir(&c); err != nil {
 		return fail(err)
 	}
-	if c.inventory, err = a.inventory(sim); err != nil {
-		return fail(err)
-	}
-	if c.testbed, err = a.mainTestbed(c.inventory); err != nil {
-		return fail(err)
-	}
 	if file := a.get(config.KeyCredential); file != "" {
 		if c.credential, err = readCredential(file); err != nil {
 			return fail(usagef("%w", err))
 		}
 	}
+	c.bridgeListen = a.get(config.KeyBridgeListen)
 	c.natsListen, c.http, c.httpBase = a.get(config.KeyNATSListen), a.get(config.KeyServeHTTP), strings.TrimSuffix(a.get(config.KeyHTTPBase), "/")
 	if sim != nil {
 		if c.sim, err = f.config(sim.nodes(), filepath.Join(c.state, roleSim)); err != nil {

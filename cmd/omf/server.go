@@ -26,23 +26,24 @@ import (
 
 // serverConfig says which roles one process plays and with what.
 type serverConfig struct {
-	roles      []string
-	testbed    string // whose images and simulated nodes are served here
-	inventory  *inventory.Inventory
-	state      string // directory
-	images     string // directory
-	makeImages bool   // where it does not exist
-	natsListen string
-	nats       []string // external bus
-	credential *events.Credential
-	replicas   int
-	noSync     bool   // the demonstration's bus may forget after a power cut
-	http       string // listening address; "none"
-	httpBase   string // as nodes reach it; "": derived
-	frisbee    frisbeeConfig
-	policy     handler.Policy // zero fields: the handler's defaults
-	sim        *simConfig
-	log        *slog.Logger
+	roles        []string
+	testbed      string // whose images and simulated nodes are served here
+	inventory    *inventory.Inventory
+	state        string // directory
+	images       string // directory
+	makeImages   bool   // where it does not exist
+	natsListen   string
+	nats         []string // external bus
+	credential   *events.Credential
+	replicas     int
+	noSync       bool   // the demonstration's bus may forget after a power cut
+	http         string // listening address; "none"
+	httpBase     string // as nodes reach it; "": derived
+	bridgeListen string // address for legacy agents that connect by themselves; "": none
+	frisbee      frisbeeConfig
+	policy       handler.Policy // zero fields: the handler's defaults
+	sim          *simConfig
+	log          *slog.Logger
 }
 
 // frisbeeConfig is what the image service is told about the network; zero

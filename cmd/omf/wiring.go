@@ -25,7 +25,7 @@ func (s *server) roles(ctx context.Context) (roles []role, undo func(), err erro
 	}
 	for _, name := range s.cfg.roles {
 		build := map[string]func(context.Context) (role, func(), error){
-			roleNATS: s.natsRole, roleHandler: s.handlerRole, roleFrisbee: s.frisbeeRole, roleSim: s.simRole,
+			roleNATS: s.natsRole, roleHandler: s.handlerRole, roleFrisbee: s.frisbeeRole, roleBridge: s.bridgeRole, roleSim: s.simRole,
 		}[name]
 		r, end, err := build(ctx)
 		if err != nil {
@@ -111,15 +111,20 @@ func (s *server) frisbeeRole(ctx context.Context) (role, func(), error) {
 }
 
 func (s *server) simRole(context.Context) (role, func(), error) {
-	source := busSource{conn: s.conn, testbed: s.cfg.testbed, urls: s.cfg.nats, log: s.log}
-	if s.nats != nil {
-		source.inProcess = s.nats
-	}
-	nodes, err := s.cfg.sim.build(s.cfg.testbed, source, s.log.With("role", roleSim))
+	nodes, err := s.cfg.sim.build(s.cfg.testbed, s.source(), s.log.With("role", roleSim))
 	if err != nil {
 		return role{}, nil, err
 	}
 	return role{run: nodes.Run, ready: awaiting(nodes)}, func() {}, nil
+}
+
+// source connects nodes that live in this process.
+func (s *server) source() busSource {
+	source := busSource{conn: s.conn, testbed: s.cfg.testbed, urls: s.cfg.nats, log: s.log}
+	if s.nats != nil {
+		source.inProcess = s.nats
+	}
+	return source
 }
 
 // awaiting waits until the power of all simulated nodes is served.

@@ -368,6 +368,9 @@ func (n *Node) apply(s *fileSettings) {
 	if s.Agent != nil {
 		n.Agent = Agent(*s.Agent)
 	}
+	if l := s.Legacy; l != nil {
+		n.Legacy = Legacy{Port: cmp.Or(uint16(l.Port), DefaultLegacyPort), Listen: l.Connect == connectListen, AnySystem: l.AnySystem}
+	}
 	if s.Then != nil {
 		n.Then = events.Then(*s.Then)
 	}

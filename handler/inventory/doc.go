@@ -16,6 +16,7 @@
 //	    defaults:                   # of every node
 //	      disk: /dev/sda            # selector for the agent; empty: the request's
 //	      agent: native             # native or legacy (nodeagent on TCP 9006)
+//	      legacy: {port: 9006, connect: dial, any_system: false}
 //	      then: shutdown            # after a load: shutdown, reboot, stay
 //	      protected: false          # true: no job may touch the node
 //	      power: {driver: bus, timeout: 30s, escalate: 20s}
@@ -28,8 +29,11 @@
 //
 // power: bus asks omf.v1.svc.<testbed>.power.<node>.<verb>; exec runs command,
 // a list of words without a shell in which {node} {action} {testbed} {effect}
-// {mac} {ip} are replaced. power and boot are taken as a whole from the node,
-// else from its last group, else from the defaults.
+// {mac} {ip} are replaced. legacy: connect is dial (the bridge connects to the
+// agent's port) or listen (the agent connects to the bridge); with any_system
+// disks are loaded although the node does not say that it runs the imaging
+// system. legacy, power and boot are taken as a whole from the node, else from
+// its last group, else from the defaults.
 //
 // Unknown keys, doubled names, MACs, addresses and places are errors. Errors
 // name file and line and say what to write.

@@ -46,12 +46,13 @@ type (
 		Y int `yaml:"y"`
 	}
 	fileSettings struct {
-		Disk      *string    `yaml:"disk"`
-		Agent     *string    `yaml:"agent"`
-		Then      *string    `yaml:"then"`
-		Protected *bool      `yaml:"protected"`
-		Power     *filePower `yaml:"power"`
-		Boot      *fileBoot  `yaml:"boot"`
+		Disk      *string     `yaml:"disk"`
+		Agent     *string     `yaml:"agent"`
+		Legacy    *fileLegacy `yaml:"legacy"`
+		Then      *string     `yaml:"then"`
+		Protected *bool       `yaml:"protected"`
+		Power     *filePower  `yaml:"power"`
+		Boot      *fileBoot   `yaml:"boot"`
 	}
 	fileGroup struct {
 		Nodes        string `yaml:"nodes"`
@@ -64,6 +65,11 @@ type (
 		IP           string `yaml:"ip"`
 		Hostname     string `yaml:"hostname"`
 		fileSettings `yaml:",inline"`
+	}
+	fileLegacy struct {
+		Port      int    `yaml:"port"`
+		Connect   string `yaml:"connect"`
+		AnySystem bool   `yaml:"any_system"`
 	}
 	filePower struct {
 		Driver   string         `yaml:"driver"`
@@ -190,7 +196,7 @@ func yamlProblems(name string, err error) []string {
 
 // keysOf lists the keys of one of the types of the file.
 func keysOf(typeName string) []string {
-	for _, t := range []any{fileInventory{}, fileTestbed{}, fileGrid{}, fileGroup{}, fileNode{}, filePower{}, fileBoot{}, fileSettings{}} {
+	for _, t := range []any{fileInventory{}, fileTestbed{}, fileGrid{}, fileGroup{}, fileNode{}, fileLegacy{}, filePower{}, fileBoot{}, fileSettings{}} {
 		if rt := reflect.TypeOf(t); rt.Name() == typeName {
 			return keys(rt)
 		}

@@ -27,7 +27,7 @@ testbeds:
     groups:
       old: {nodes: "[1,1..2]", disk: /dev/hda, agent: legacy}
       all: {nodes: "all", then: stay}
-      last: {nodes: "[1,2]", disk: /dev/sdb}
+      last: {nodes: "[1,2]", disk: /dev/sdb, legacy: {port: 9026, connect: listen, any_system: true}}
     nodes:
       n2-1: {x: 2, y: 1, mac: "00:11:22:AA:bb:CC", ip: 10.18.2.1, hostname: node2-1, disk: serial=WD-42,
              power: {driver: exec, command: [/usr/local/bin/power, "{node}", "{action}", "{mac}@{ip}"], timeout: 5s, escalate: 20s}}
@@ -59,6 +59,9 @@ func names(tb *inventory.Testbed) (all []string) {
 	return all
 }
 
+// port is what every node has unless the file says otherwise.
+var port = inventory.Legacy{Port: 9006}
+
 func TestLoad(t *testing.T) {
 	inv := load(t, full)
 	require.Len(t, inv.Testbeds(), 2)
@@ -70,21 +73,21 @@ func TestLoad(t *testing.T) {
 	boot := inventory.Boot{Driver: "pxelinux", Image: "pxe-5", Checkin: 2 * time.Minute}
 	bus := inventory.Power{Driver: "bus", Timeout: 30 * time.Second}
 	for _, want := range []inventory.Node{
-		{Name: "n1-1", X: 1, Y: 1, Disk: "/dev/hda", Agent: "legacy", Then: "stay", Power: bus, Boot: boot},
-		{Name: "n1-2", X: 1, Y: 2, Disk: "/dev/sdb", Agent: "legacy", Then: "stay", Power: bus, Boot: boot},
+		{Name: "n1-1", X: 1, Y: 1, Disk: "/dev/hda", Agent: "legacy", Legacy: port, Then: "stay", Power: bus, Boot: boot},
+		{Name: "n1-2", X: 1, Y: 2, Disk: "/dev/sdb", Agent: "legacy", Legacy: inventory.Legacy{Port: 9026, Listen: true, AnySystem: true}, Then: "stay", Power: bus, Boot: boot},
 		{
 			Name: "n2-1", X: 2, Y: 1, MAC: "00:11:22:aa:bb:cc", IP: netip.MustParseAddr("10.18.2.1"), Hostname: "node2-1",
-			Disk: "serial=WD-42", Agent: "native", Then: "stay", Boot: boot,
+			Disk: "serial=WD-42", Agent: "native", Legacy: port, Then: "stay", Boot: boot,
 			Power: inventory.Power{
 				Driver: "exec", Command: []string{"/usr/local/bin/power", "{node}", "{action}", "{mac}@{ip}"},
 				Timeout: 5 * time.Second, Escalate: 20 * time.Second,
 			},
 		},
-		{Name: "middle", X: 2, Y: 2, Disk: "/dev/sda", Agent: "native", Then: "shutdown", Power: bus, Boot: boot},
-		{Name: "n3-2", X: 3, Y: 2, Disk: "/dev/sda", Agent: "native", Then: "stay", Power: bus, Boot: boot},
+		{Name: "middle", X: 2, Y: 2, Disk: "/dev/sda", Agent: "native", Legacy: port, Then: "shutdown", Power: bus, Boot: boot},
+		{Name: "n3-2", X: 3, Y: 2, Disk: "/dev/sda", Agent: "native", Legacy: port, Then: "stay", Power: bus, Boot: boot},
 		{
 			Name: "console", IP: netip.MustParseAddr("10.18.0.1"), Hostname: "console.grid.example", Protected: true,
-			Disk: "/dev/sda", Agent: "native", Then: "stay", Power: bus, Boot: boot,
+			Disk: "/dev/sda", Agent: "native", Legacy: port, Then: "stay", Power: bus, Boot: boot,
 		},
 	} {
 		n, ok := tb.Node(want.Name)
@@ -99,7 +102,7 @@ func TestLoad(t *testing.T) {
 	require.Equal(t, []string{"fit09", "fit01", "fit10", "gateway"}, names(sb))
 	n, _ := sb.Node("fit10")
 	require.Equal(t, inventory.Node{
-		Name: "fit10", Agent: inventory.AgentNative, Then: events.ThenShutdown,
+		Name: "fit10", Legacy: port, Agent: inventory.AgentNative, Then: events.ThenShutdown,
 		Power: bus, Boot: inventory.Boot{Driver: "none"},
 	}, *n)
 	_, ok = inv.Testbed("sb2")
@@ -155,7 +158,7 @@ func TestSim(t *testing.T) {
 	require.Equal(t, "n1-1 n1-2 n20-20", strings.Join([]string{names(tb)[0], names(tb)[1], names(tb)[399]}, " "))
 	n, _ := tb.Node("n20-20")
 	require.Equal(t, inventory.Node{
-		Name: "n20-20", X: 20, Y: 20, Agent: "native", Then: "shutdown",
+		Name: "n20-20", X: 20, Y: 20, Agent: "native", Legacy: port, Then: "shutdown",
 		Power: inventory.Power{Driver: "bus", Timeout: 30 * time.Second}, Boot: inventory.Boot{Driver: "none"},
 	}, *n)
 	set, err := nodeset.Parse("system:topo:circle")
@@ -198,7 +201,7 @@ func TestRefuses(t *testing.T) {
 		{"version: 1\ntestbeds: {t: {grid: {x: 99999999, y: 99999999}}}", "at most 65536 nodes"},
 		{"version: 1\ntestbeds: {t: {grid: {x: 4294967296, y: 4294967296}}}", "at most 65536 nodes"},
 		{in("    nodez: {}"), `inventory:5: unknown key "nodez"; known here are grid, name_prefix, defaults, groups, nodes`},
-		{in("    nodes:\n      n1-1: {dsk: /dev/sda}"), `inventory:6: unknown key "dsk"; known here are x, y, mac, ip, hostname, disk, agent, then, protected, power, boot`},
+		{in("    nodes:\n      n1-1: {dsk: /dev/sda}"), `inventory:6: unknown key "dsk"; known here are x, y, mac, ip, hostname, disk, agent, legacy, then, protected, power, boot`},
 		{in("    groups:\n      g: {nodes: all, mac: x}"), `unknown key "mac"; known here are nodes, disk`},
 		{in("    defaults:\n      power: {drivr: bus}"), `inventory:6: unknown key "drivr"; known here are driver, command, timeout, escalate`},
 		{in("    nodes:\n      n1-1: {protected: perhaps}"), "inventory:6: found `perhaps`, want true or false"},

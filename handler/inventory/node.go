@@ -57,6 +57,16 @@ type Boot struct {
 	Checkin time.Duration
 }
 
+// Legacy says how a legacy agent is reached.
+type Legacy struct {
+	Port      uint16 // TCP, of the agent; 9006 unless the file says otherwise
+	Listen    bool   // the agent connects to the bridge
+	AnySystem bool   // load whatever system the node says it runs
+}
+
+// DefaultLegacyPort is where legacy agents listen (omf-legacy a.4).
+const DefaultLegacyPort = 9006
+
 // Node is one machine, with everything that defaults and groups say about it.
 type Node struct {
 	Name      string
@@ -66,6 +76,7 @@ type Node struct {
 	Hostname  string     // another name; may be empty
 	Disk      string     // selector; empty: the request must name one
 	Agent     Agent
+	Legacy    Legacy
 	Then      events.Then // unless the request says otherwise
 	Protected bool        // no job may touch it
 	Power     Power

@@ -10,6 +10,12 @@ import (
 	"loadnode/events"
 )
 
+// Who makes the connection between a legacy agent and its bridge.
+const (
+	connectDial   = "dial"   // the bridge
+	connectListen = "listen" // the agent
+)
+
 const (
 	maxAction  = time.Hour
 	maxCheckin = 24 * time.Hour
@@ -23,6 +29,15 @@ func (c *checker) settings(path []string, s *fileSettings) {
 	}
 	if s.Agent != nil {
 		c.oneOf(under(path, "agent"), *s.Agent, string(AgentNative), string(AgentLegacy))
+	}
+	if l := s.Legacy; l != nil {
+		here := under(path, "legacy")
+		if l.Port < 0 || l.Port > 65535 {
+			c.bad(under(here, "port"), "port %d; ports are 1 to 65535, agents listen on %d", l.Port, DefaultLegacyPort)
+		}
+		if l.Connect != "" {
+			c.oneOf(under(here, "connect"), l.Connect, connectDial, connectListen)
+		}
 	}
 	if s.Then != nil {
 		c.oneOf(under(path, "then"), *s.Then, string(events.ThenShutdown), string(events.ThenReboot), string(events.ThenStay))

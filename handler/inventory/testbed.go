@@ -207,7 +207,7 @@ func Sim(columns, rows int) *Inventory {
 // plainNode is a node of which nothing is said.
 func plainNode(name string) *Node {
 	return &Node{
-		Name: name, Agent: defaultAgent, Then: defaultThen,
+		Name: name, Agent: defaultAgent, Legacy: Legacy{Port: DefaultLegacyPort}, Then: defaultThen,
 		Power: Power{Driver: defaultPower, Timeout: defaultAction},
 		Boot:  Boot{Driver: defaultBoot},
 	}

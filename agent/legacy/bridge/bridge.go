@@ -37,13 +37,13 @@ type Bus interface {
 
 // Timing of the conversation with agents. Zero means the default.
 type Timing struct {
-	Retry  time.Duration // between two attempts to connect; 5 s
+	Retry  time.Duration // between two attempts to connect; 2 s
 	Enrol  time.Duration // for an answer to YOUARE; 5 s
 	Answer time.Duration // for a small command to end; 5 s
 	Ping   time.Duration // between two RALLOs; 10 s
 	Dead   time.Duration // of silence, although pinged; 40 s
 	Poll   time.Duration // between two looks at the sessions of the image service; 1 s
-	Last   time.Duration // for output that comes after the end of its program; 500 ms
+	Last   time.Duration // for output that comes after the end of its program; 200 ms
 }
 
 // Config is what a Bridge needs. Testbed, Nodes and Connect are required.
@@ -84,8 +84,8 @@ func New(cfg Config) (*Bridge, error) {
 		of *time.Duration
 		or time.Duration
 	}{
-		{&t.Retry, 5 * time.Second}, {&t.Enrol, 5 * time.Second}, {&t.Answer, 5 * time.Second}, {&t.Ping, 10 * time.Second},
-		{&t.Dead, 40 * time.Second}, {&t.Poll, time.Second}, {&t.Last, 500 * time.Millisecond},
+		{&t.Retry, 2 * time.Second}, {&t.Enrol, 5 * time.Second}, {&t.Answer, 5 * time.Second}, {&t.Ping, 10 * time.Second},
+		{&t.Dead, 40 * time.Second}, {&t.Poll, time.Second}, {&t.Last, 200 * time.Millisecond},
 	} {
 		if *d.of == 0 {
 			*d.of = d.or

@@ -97,6 +97,14 @@ func (n *Node) Off() {
 	}
 }
 
+// Cut cuts the power, as Off does, and lets the next start be another boot.
+func (n *Node) Cut() {
+	n.Off()
+	n.mu.Lock()
+	n.Boot += "x"
+	n.mu.Unlock()
+}
+
 // Drop cuts the connections of controllers.
 func (n *Node) Drop() {
 	n.mu.Lock()
@@ -251,10 +259,5 @@ func (m *machine) Reboot() {
 	n.mu.Lock()
 	n.reboots++
 	n.mu.Unlock()
-	go func() {
-		n.Off()
-		n.mu.Lock()
-		n.Boot += "x"
-		n.mu.Unlock()
-	}()
+	go n.Cut()
 }

@@ -25,31 +25,32 @@ const (
 	KeyHTTP       = "http"
 	KeyOutput     = "output"
 
-	KeyRoles      = "serve.roles"
-	KeyState      = "serve.state"
-	KeyImages     = "serve.images"
-	KeyInventory  = "serve.inventory"
-	KeyGrid       = "serve.grid"
-	KeyNATS       = "serve.nats"
-	KeyNATSListen = "serve.nats_listen"
-	KeyReplicas   = "serve.replicas"
-	KeyServeHTTP  = "serve.http"
-	KeyHTTPBase   = "serve.http_base"
-	KeyInterface  = "serve.interface"
-	KeyGroup      = "serve.group"
-	KeyPort       = "serve.port"
-	KeyRate       = "serve.rate"
-	KeyIdle       = "serve.idle"
-	KeyWindow     = "serve.window"
-	KeyCheckIn    = "serve.checkin"
-	KeyJoin       = "serve.join"
-	KeyStall      = "serve.stall"
-	KeySilence    = "serve.silence"
-	KeyLeave      = "serve.leave"
-	KeyBoots      = "serve.boot_attempts"
-	KeyLoads      = "serve.load_attempts"
-	KeySweep      = "serve.sweep"
-	KeyLog        = "serve.log"
+	KeyRoles        = "serve.roles"
+	KeyState        = "serve.state"
+	KeyImages       = "serve.images"
+	KeyInventory    = "serve.inventory"
+	KeyGrid         = "serve.grid"
+	KeyNATS         = "serve.nats"
+	KeyNATSListen   = "serve.nats_listen"
+	KeyReplicas     = "serve.replicas"
+	KeyServeHTTP    = "serve.http"
+	KeyHTTPBase     = "serve.http_base"
+	KeyBridgeListen = "serve.bridge_listen"
+	KeyInterface    = "serve.interface"
+	KeyGroup        = "serve.group"
+	KeyPort         = "serve.port"
+	KeyRate         = "serve.rate"
+	KeyIdle         = "serve.idle"
+	KeyWindow       = "serve.window"
+	KeyCheckIn      = "serve.checkin"
+	KeyJoin         = "serve.join"
+	KeyStall        = "serve.stall"
+	KeySilence      = "serve.silence"
+	KeyLeave        = "serve.leave"
+	KeyBoots        = "serve.boot_attempts"
+	KeyLoads        = "serve.load_attempts"
+	KeySweep        = "serve.sweep"
+	KeyLog          = "serve.log"
 )
 
 // Settings lists all settings in the order in which they are shown.
@@ -61,7 +62,7 @@ func Settings() []Setting {
 		{KeyHTTP, "", "HTTP address of the image service", "asked of it over the bus"},
 		{KeyOutput, "text", "text, json or jsonl", ""},
 
-		{KeyRoles, "", "roles to play, with commas", "nats (without --nats), handler, frisbee, sim (with --sim)"},
+		{KeyRoles, "", "roles to play, with commas", "nats (without --nats), handler, frisbee, bridge (with legacy nodes), sim (with --sim)"},
 		{KeyState, "", "state directory", "/var/lib/loadnode for root, else ~/.local/state/loadnode"},
 		{KeyImages, "", "image directory", "images in the state directory"},
 		{KeyInventory, "", "inventory file", "a generated grid"},
@@ -70,6 +71,7 @@ func Settings() []Setting {
 		{KeyNATSListen, "127.0.0.1:4222", "where the embedded bus listens", ""},
 		{KeyReplicas, "1", "copies of each stream on an external cluster, 1 to 5", ""},
 		{KeyServeHTTP, "127.0.0.1:5012", "where HTTP listens, or none", ""},
+		{KeyBridgeListen, "", "where legacy agents that connect by themselves are taken", "none"},
 		{KeyHTTPBase, "", "how nodes reach HTTP", "derived from --http"},
 		{KeyInterface, "127.0.0.1", "IPv4 address of the interface that sends image data", ""},
 		{KeyGroup, "", "first multicast group of image sessions", "239.192.77.0"},
