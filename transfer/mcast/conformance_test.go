@@ -30,13 +30,36 @@ func transports() map[string]func() opener {
 			return WithFaults(c, Faults{}, 1), nil
 		}
 	}
-	return map[string]func() opener{
-		"sockets":           func() opener { return Open },
+	all := map[string]func() opener{
 		"memory":            memory,
 		"memory with delay": func() opener { return NewNetwork(NetworkConfig{Delay: time.Millisecond}).Open },
 		"sockets, faults":   func() opener { return faultless(Open) },
 		"memory, faults":    func() opener { return faultless(memory()) },
 	}
+	for _, m := range modes() {
+		all["sockets "+m.String()] = func() opener { return m.open }
+	}
+	return all
+}
+
+// modes are all combinations; what this kernel does not have is left out.
+func modes() (all []Mode) {
+	for _, send := range []Way{Auto, Offload, Mmsg, Single} {
+		for _, receive := range []Way{Auto, Offload, Mmsg, Single} {
+			if (send == Auto) == (receive == Auto) {
+				all = append(all, Mode{Send: send, Receive: receive})
+			}
+		}
+	}
+	return all
+}
+
+// open opens with sockets of this mode.
+func (m Mode) open(o Options) (Conn, error) {
+	if o.Mode == (Mode{}) {
+		o.Mode = m
+	}
+	return Open(o)
 }
 
 var (
@@ -105,6 +128,10 @@ func TestConformance(t *testing.T) {
 		"refused options":                testOptions,
 		"short batch means empty queue":  testShortBatch,
 		"shared address hears the group": testSharedAddress,
+		"all sizes in order":             testRuns,
+		"datagrams in two parts":         testParts,
+		"ignored among others":           testIgnoreJoined,
+		"unicast does not end a batch":   testSideBatch,
 	}
 	for transport, make := range transports() {
 		for name, test := range tests {
@@ -282,6 +309,119 @@ func testMany(t *testing.T, open opener, port uint16) {
 	require.Zero(t, server.Overruns())
 }
 
+// testRuns sends datagrams of mixed sizes: runs which may go as one, one that
+// is longer than that, ends that are shorter, and longer ones after shorter.
+func testRuns(t *testing.T, open opener, port uint16) {
+	a := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	b := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(2)})
+	var ds []string
+	add := func(n, size int) {
+		for range n {
+			d := make([]byte, size)
+			for i := range d {
+				d[i] = byte(i + len(ds))
+			}
+			ds = append(ds, string(d))
+		}
+	}
+	add(70, 1048)
+	add(1, 20)
+	add(3, 1048)
+	add(1, 1047)
+	add(2, 1049)
+	add(150, 1)
+	add(9, 9000)
+	add(1, 8999)
+	add(1, 9000)
+	send(t, a, ds...)
+	expect(t, b, a.Addr(), ds...)
+}
+
+func testParts(t *testing.T, open opener, port uint16) {
+	a := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	b := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(2)})
+	p, ok := a.(PartsSender)
+	if !ok {
+		_, bare := a.(*faulty)
+		require.True(t, bare, "%T sends no parts", a)
+		return // a wrapper need not
+	}
+	chunk := make([]byte, 200*1024)
+	var heads, bodies [][]byte
+	var want []string
+	for i := range 200 {
+		chunk[i*1024] = byte(i)
+		heads = append(heads, fmt.Appendf(nil, "head %3d", i))
+		bodies = append(bodies, chunk[i*1024:(i+1)*1024])
+		want = append(want, string(heads[i])+string(bodies[i]))
+	}
+	bodies[199] = bodies[199][:10]
+	want[199] = want[199][:18]
+	require.NoError(t, p.SendParts(heads, bodies))
+	expect(t, b, a.Addr(), want...)
+	require.NoError(t, p.SendParts(nil, nil))
+	require.ErrorIs(t, p.SendParts(heads[:2], bodies[:1]), ErrOptions)
+	require.ErrorIs(t, p.SendParts(heads[:1], nil), ErrOptions)
+	require.ErrorIs(t, p.SendParts([][]byte{{1}}, [][]byte{{}}), ErrTooLarge)
+	require.ErrorIs(t, p.SendParts([][]byte{{}}, [][]byte{{1}}), ErrTooLarge)
+}
+
+// testIgnoreJoined: what is to be ignored goes, and nothing else, also when
+// they travel as one: in front, between and at the end of others.
+func testIgnoreJoined(t *testing.T, open opener, port uint16) {
+	word := func(w uint32, size int) string {
+		return string(append(binary.LittleEndian.AppendUint32([]byte("head"), w), make([]byte, size-8)...))
+	}
+	block, other := word(3, 100), word(4, 100)
+	a := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	b := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(2),
+		Ignore: []Match{{Offset: 4, Word: 3, Size: 100}, {Offset: 4, Word: 9, Size: 12}}})
+	var blocks []string
+	for range 500 {
+		blocks = append(blocks, block)
+	}
+	send(t, a, blocks...)
+	send(t, a, block, block, word(3, 20))
+	send(t, a, block, other, other)
+	send(t, a, other, block, block)
+	send(t, a, word(9, 12), word(9, 13), word(9, 12), word(9, 11))
+	send(t, a, word(3, 200), "short", "last")
+	expect(t, b, a.Addr(), word(3, 20), other, other, other, word(9, 13), word(9, 11), word(3, 200), "short", "last")
+	require.NoError(t, b.SetReadDeadline(time.Unix(1, 0)))
+	_, err := b.Receive(make([]Datagram, 4))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+}
+
+// testSideBatch: the group's datagrams come in the same batch as unicast ones,
+// as many as there is room for.
+func testSideBatch(t *testing.T, open opener, port uint16) {
+	a := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
+	b := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(2)})
+	var ds []string
+	for i := range 3 * BatchSize {
+		ds = append(ds, fmt.Sprintf("%03d", i))
+	}
+	send(t, a, ds...)
+	require.NoError(t, a.SendTo(b.Addr(), []byte("you!")))
+	expect(t, a, a.Addr(), ds...) // so all of them have arrived at b, too
+	require.NoError(t, b.SetReadDeadline(time.Now().Add(10*time.Second)))
+	got := map[string]bool{}
+	full := 0
+	for len(got) < len(ds)+1 {
+		batch := make([]Datagram, BatchSize)
+		n, err := b.Receive(batch)
+		require.NoError(t, err)
+		if n == BatchSize {
+			full++
+		}
+		for _, d := range batch[:n] {
+			require.False(t, got[string(d.Data)], "%q came twice", d.Data)
+			got[string(d.Data)] = true
+		}
+	}
+	require.GreaterOrEqual(t, full, 2)
+}
+
 func testUnicastMode(t *testing.T, open opener, port uint16) {
 	a := mustOpen(t, open, Options{Group: local(2), Port: port, Local: local(1)})
 	b := mustOpen(t, open, Options{Group: local(1), Port: port, Local: local(2)})
@@ -352,6 +492,8 @@ func testOptions(t *testing.T, open opener, port uint16) {
 		"TTL 256":         func(o *Options) { o.TTL = 256 },
 		"negative buffer": func(o *Options) { o.ReadBuffer = -1 },
 		"negative offset": func(o *Options) { o.Ignore = []Match{{Offset: -1}} },
+		"offset and size": func(o *Options) { o.Ignore = []Match{{Offset: 4, Size: 7}} },
+		"no such mode":    func(o *Options) { o.Mode.Send = Single + 1 },
 	} {
 		o := good
 		change(&o)

@@ -16,8 +16,9 @@ const (
 	// time in which a receiver is not scheduled: some 14 000 blocks, 120 ms at
 	// 1 Gbit/s, for which the kernel takes up to twice as much memory.
 	DefaultBuffer = 16 << 20
-	// BatchSize is how many datagrams one Receive gives at most.
-	BatchSize = 32
+	// BatchSize is how many datagrams one Receive gives at most: as many blocks
+	// as the kernel sends and receives as one.
+	BatchSize = 62
 
 	// maxDatagram holds the datagrams of all generations, jumbo builds included (§7 rule 2).
 	maxDatagram = 9216
@@ -62,7 +63,9 @@ type Conn interface {
 	// Group is where Send sends: the group, or the peer in unicast mode.
 	Group() netip.AddrPort
 	// Overruns counts datagrams that arrived and were dropped because nobody
-	// took them from the receive queue in time.
+	// took them from the receive queue in time. With receive offload it is a
+	// lower limit: the kernel may count those it had joined as one. With
+	// Options.Ignore it tells nothing: the kernel counts the ignored as well.
 	Overruns() uint64
 	// Close ends a waiting Receive and frees the port.
 	Close() error
@@ -72,11 +75,27 @@ type Conn interface {
 type Match struct {
 	Offset int
 	Word   uint32
+	// Size is the size in bytes which the datagram must have, 0 for any. A
+	// kernel that receives several datagrams of one sender as one can ignore
+	// them together only if their size is known. It looks at the first and the
+	// last of them then: a sender must not hide others of that size between.
+	Size int
 }
 
-// matches says whether d has the word.
+// matches says whether d has the size and the word.
 func (m Match) matches(d []byte) bool {
-	return m.Offset >= 0 && m.Offset+4 <= len(d) && binary.LittleEndian.Uint32(d[m.Offset:]) == m.Word
+	return m.Offset >= 0 && m.Offset+4 <= len(d) && (m.Size == 0 || m.Size == len(d)) &&
+		binary.LittleEndian.Uint32(d[m.Offset:]) == m.Word
+}
+
+// ignored says whether any of ms matches d.
+func ignored(ms []Match, d []byte) bool {
+	for _, m := range ms {
+		if m.matches(d) {
+			return true
+		}
+	}
+	return false
 }
 
 // Options say which group to join and how.
@@ -104,6 +123,10 @@ type Options struct {
 	// that match. A server on a loopback interface hears its own BLOCKs; they
 	// would push the requests out of its receive queue.
 	Ignore []Match
+	// Mode says how datagrams are sent and received; the zero Mode takes the
+	// best the kernel has. In-memory networks know only one way. What is named
+	// and not there is refused, with ErrOptions.
+	Mode Mode
 }
 
 // check fills in defaults and refuses what makes no sense.
@@ -126,6 +149,12 @@ func (o Options) check() (Options, error) {
 		if m.Offset < 0 || m.Offset > maxDatagram {
 			return o, fmt.Errorf("%w: ignore offset %d", ErrOptions, m.Offset)
 		}
+		if m.Size != 0 && (m.Size < m.Offset+4 || m.Size > maxDatagram) {
+			return o, fmt.Errorf("%w: ignore size %d", ErrOptions, m.Size)
+		}
+	}
+	if _, err := o.Mode.MarshalText(); err != nil {
+		return o, err
 	}
 	if o.TTL == 0 {
 		o.TTL = DefaultTTL

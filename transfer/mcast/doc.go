@@ -14,5 +14,11 @@
 // are what peers expect (protocol §2), and hears unicast. Hence many nodes can
 // live in one process as long as each has its own address in 127/8.
 //
+// Datagrams cross between program and kernel in one of three ways in each
+// direction (Mode), the best of which is chosen when a Conn is opened: many of
+// one size handed over as one (GSO, GRO), many with one system call, or one by
+// one. An interface that refuses GSO is found out while sending, and what it
+// refused is sent otherwise.
+//
 // What a datagram means is not known here: that is transfer/wire and its users.
 package mcast

@@ -6,12 +6,17 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
+
+// sideSlots is how many unicast messages are received at a time beside the
+// group's.
+const sideSlots = 8
 
 // sideQueue bounds the unicast datagrams waiting beside the group's.
 const sideQueue = 256
@@ -47,7 +52,7 @@ func Open(o Options) (Conn, error) {
 			return nil, err
 		}
 	}
-	if c.own, err = openSocket(c.addr, o, nil); err != nil {
+	if c.own, err = openSocket(c.addr, o, nil, !o.Group.IsMulticast()); err != nil {
 		return nil, err
 	}
 	c.main = c.own
@@ -55,7 +60,7 @@ func Open(o Options) (Conn, error) {
 		if err := c.own.sendMulticastFrom(ifi, o); err != nil {
 			return nil, fmt.Errorf("send to group %v from %v: %w", group, o.Local, err)
 		}
-		if c.main, err = openSocket(group, o, ifi); err != nil {
+		if c.main, err = openSocket(group, o, ifi, true); err != nil {
 			return nil, err
 		}
 		c.side.Add(1)
@@ -113,8 +118,9 @@ func claim(a netip.AddrPort) (*net.UnixConn, error) {
 	return u, nil
 }
 
-// openSocket binds a UDP socket; with an interface it joins the group it is bound to.
-func openSocket(bind netip.AddrPort, o Options, join *net.Interface) (*socket, error) {
+// openSocket binds a UDP socket; with an interface it joins the group it is bound
+// to. A main socket receives in aggregates, where wanted and possible.
+func openSocket(bind netip.AddrPort, o Options, join *net.Interface, main bool) (*socket, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open udp socket: %w", err)
@@ -127,12 +133,23 @@ func openSocket(bind netip.AddrPort, o Options, join *net.Interface) (*socket, e
 	}
 	setBuffer(fd, unix.SO_RCVBUF, unix.SO_RCVBUFFORCE, o.ReadBuffer)
 	setBuffer(fd, unix.SO_SNDBUF, unix.SO_SNDBUFFORCE, o.WriteBuffer)
+	slots, ms := sideSlots, []Match(nil)
+	if main {
+		slots = groupSlots
+	}
+	if join != nil {
+		ms = o.Ignore
+	}
+	m, err := choose(fd, o.Mode, main && joinable(ms))
+	if err != nil {
+		return nil, fmt.Errorf("udp %v: %w", bind, err)
+	}
 	if join != nil {
 		// Only what this socket joined, not what any socket of the machine did.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0); err != nil {
 			return nil, fmt.Errorf("restrict udp %v to its group: %w", bind, err)
 		}
-		if err := ignore(fd, o.Ignore); err != nil {
+		if err := ignore(fd, ms, m.Receive == Offload); err != nil {
 			return nil, fmt.Errorf("filter udp %v: %w", bind, err)
 		}
 	}
@@ -153,7 +170,7 @@ func openSocket(bind netip.AddrPort, o Options, join *net.Interface) (*socket, e
 	if err != nil {
 		return nil, fmt.Errorf("udp %v: %w", bind, err)
 	}
-	return newSocket(p.(*net.UDPConn))
+	return newSocket(p.(*net.UDPConn), m, slots, ms)
 }
 
 // setBuffer asks for a buffer size beyond the system's limit if that is
@@ -183,9 +200,18 @@ func (s *socket) sendMulticastFrom(ifi *net.Interface, o Options) error {
 	})
 }
 
+// joinable says whether a filter can tell what ms match when the kernel gives
+// several datagrams as one.
+func joinable(ms []Match) bool {
+	return !slices.ContainsFunc(ms, func(m Match) bool { return m.Size == 0 })
+}
+
 // ignore attaches a socket filter that drops what matches any of ms. The
-// filter sees the datagram from its UDP header on.
-func ignore(fd int, ms []Match) error {
+// filter sees a datagram from its UDP header on; of datagrams given as one it
+// sees one header and all payloads, and drops those which are a whole number of
+// datagrams of the size, the first and the last of which match. What it cannot
+// decide is left to the receiver.
+func ignore(fd int, ms []Match, aggregates bool) error {
 	if len(ms) == 0 {
 		return nil
 	}
@@ -194,15 +220,34 @@ func ignore(fd int, ms []Match) error {
 	for _, m := range ms {
 		w := m.Word // the filter loads big-endian words
 		w = w<<24 | w<<8&0xff0000 | w>>8&0xff00 | w>>24
-		prog = append(prog,
-			// Jump over the comparison when the datagram ends before the word:
-			// loading beyond the end would drop it.
-			bpf.LoadExtension{Num: bpf.ExtLen},
-			bpf.JumpIf{Cond: bpf.JumpLessThan, Val: uint32(udpHeader + m.Offset + 4), SkipTrue: 3},
-			bpf.LoadAbsolute{Off: uint32(udpHeader + m.Offset), Size: 4},
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: w, SkipTrue: 1},
-			bpf.RetConstant{Val: 0},
-		)
+		// Each condition jumps to the end of this match. A length is looked at
+		// before loading: loading beyond the end would drop the datagram.
+		at := uint32(udpHeader + m.Offset)
+		match := []bpf.Instruction{bpf.LoadExtension{Num: bpf.ExtLen}}
+		switch {
+		case m.Size == 0:
+			match = append(match, jump{bpf.JumpGreaterOrEqual, at + 4})
+		case !aggregates:
+			match = append(match, jump{bpf.JumpEqual, uint32(udpHeader + m.Size)})
+		default:
+			size := uint32(m.Size)
+			match = append(match,
+				jump{bpf.JumpGreaterOrEqual, udpHeader + size},
+				bpf.ALUOpConstant{Op: bpf.ALUOpSub, Val: udpHeader + size}, // now the offset of the last from the first
+				bpf.TAX{},
+				bpf.ALUOpConstant{Op: bpf.ALUOpMod, Val: size},
+				jump{bpf.JumpEqual, 0},
+				bpf.LoadIndirect{Off: at, Size: 4},
+				jump{bpf.JumpEqual, w},
+			)
+		}
+		match = append(match, bpf.LoadAbsolute{Off: at, Size: 4}, jump{bpf.JumpEqual, w}, bpf.RetConstant{Val: 0})
+		for i, in := range match {
+			if j, ok := in.(jump); ok {
+				match[i] = bpf.JumpIf{Cond: j.unless, Val: j.val, SkipFalse: uint8(len(match) - 1 - i)}
+			}
+		}
+		prog = append(prog, match...)
 	}
 	prog = append(prog, bpf.RetConstant{Val: 1<<32 - 1})
 	raw, err := bpf.Assemble(prog)
@@ -215,6 +260,18 @@ func ignore(fd int, ms []Match) error {
 	}
 	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+}
+
+// jump stands for a conditional jump to the end of a match, as long as that is
+// not known.
+type jump struct {
+	unless bpf.JumpTest
+	val    uint32
+}
+
+// Assemble implements bpf.Instruction.
+func (j jump) Assemble() (bpf.RawInstruction, error) {
+	return bpf.JumpIf{Cond: j.unless, Val: j.val}.Assemble()
 }
 
 // conn is a Conn over real sockets. In unicast mode own and main are the same.
@@ -237,7 +294,7 @@ func (c *conn) readOwn() {
 	defer c.side.Done()
 	ds := make([]Datagram, BatchSize)
 	for {
-		n, err := c.own.receive(ds)
+		n, err := c.own.in.receive(ds, true)
 		if err != nil {
 			return // only Close ends it: no deadline is ever set
 		}
@@ -274,11 +331,16 @@ func (c *conn) takeSide(ds []Datagram) int {
 }
 
 func (c *conn) Receive(ds []Datagram) (int, error) {
+	ds = ds[:min(len(ds), BatchSize)]
 	for {
 		if n := c.takeSide(ds); n > 0 {
-			return n, nil
+			more, err := c.main.in.receive(ds[n:], false)
+			if err != nil {
+				more = 0 // the next Receive tells
+			}
+			return n + more, nil
 		}
-		n, err := c.main.receive(ds)
+		n, err := c.main.in.receive(ds, true)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
@@ -301,10 +363,26 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.main.SetReadDeadline(t)
 }
 
-func (c *conn) Send(ds [][]byte) error { return c.own.send(c.group, ds) }
+func (c *conn) Send(ds [][]byte) error { return c.own.out.send(c.group, ds, nil) }
+
+// SendParts implements PartsSender.
+func (c *conn) SendParts(heads, bodies [][]byte) error {
+	if len(bodies) != len(heads) {
+		return fmt.Errorf("%w: %d heads for %d bodies", ErrOptions, len(heads), len(bodies))
+	}
+	if len(heads) == 0 {
+		return nil
+	}
+	return c.own.out.send(c.group, heads, bodies)
+}
 
 func (c *conn) SendTo(peer netip.AddrPort, d []byte) error {
-	return c.own.send(peer, [][]byte{d})
+	return c.own.out.send(peer, [][]byte{d}, nil)
+}
+
+// Mode implements Modal.
+func (c *conn) Mode() Mode {
+	return Mode{Send: Way(c.own.out.way.Load()), Receive: c.main.in.way}
 }
 
 func (c *conn) Addr() netip.AddrPort  { return c.addr }

@@ -107,7 +107,7 @@ type Server struct {
 
 // Ignore is what a server need not hear from the group: its own blocks.
 func Ignore() []mcast.Match {
-	return []mcast.Match{{Offset: 4, Word: uint32(wire.Block)}}
+	return []mcast.Match{{Offset: 4, Word: uint32(wire.Block), Size: wire.BlockDatagramSize}}
 }
 
 // Listen opens the group for a server: nobody else may serve on this address
