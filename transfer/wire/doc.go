@@ -1,6 +1,7 @@
 // Package wire encodes and decodes the datagrams of the Frisbee multicast
 // protocol: subtypes 1 to 8, byte for byte as the two generations of the
-// original programs send them.
+// original programs send them, and subtype 9, an extension which they ignore
+// (see Report).
 //
 // What lives here is the layout of a datagram and the checks that need nothing
 // but the datagram itself. What a chunk number or a request means for a session

@@ -44,7 +44,7 @@ const (
 // Subtype is the kind of a datagram.
 type Subtype int32
 
-// The subtypes of §3. Numbers from 9 on are free for extensions.
+// The subtypes of §3, and our own, which old peers ignore. Numbers from 10 on are free.
 const (
 	Join       Subtype = 1
 	Leave      Subtype = 2
@@ -54,10 +54,11 @@ const (
 	PRequest   Subtype = 6
 	Join2      Subtype = 7
 	Progress   Subtype = 8
-	maxSubtype         = Progress
+	Reports    Subtype = 9 // see Report
+	maxSubtype         = Reports
 )
 
-var subtypeNames = [...]string{"0", "JOIN", "LEAVE", "BLOCK", "REQUEST", "LEAVE2", "PREQUEST", "JOIN2", "PROGRESS"}
+var subtypeNames = [...]string{"0", "JOIN", "LEAVE", "BLOCK", "REQUEST", "LEAVE2", "PREQUEST", "JOIN2", "PROGRESS", "REPORT"}
 
 // String is the name the specification uses.
 func (s Subtype) String() string {
@@ -87,7 +88,7 @@ var (
 	ErrShort = errors.New("datagram too short")
 	// ErrType: the type is neither request nor reply.
 	ErrType = errors.New("bad message type")
-	// ErrSubtype: the subtype is not one of 1 to 8; a peer of another generation may send such.
+	// ErrSubtype: the subtype is not one of 1 to 9; a peer of another generation may send such.
 	ErrSubtype = errors.New("unknown message subtype")
 	// ErrLength: the header claims fewer bytes than the subtype has.
 	ErrLength = errors.New("bad message length")
@@ -109,7 +110,7 @@ type Packet struct {
 	// Source is the address the sender claims (must equal the IP source, §2).
 	Source [4]byte
 
-	// ClientID: JOIN request, LEAVE, LEAVE2, JOIN2, PROGRESS (0 = all).
+	// ClientID: JOIN request, LEAVE, LEAVE2, JOIN2, PROGRESS and REPORT (0 = all).
 	ClientID uint32
 	// Blocks is the size of the image in blocks: JOIN reply, JOIN2.
 	Blocks uint32
@@ -146,31 +147,35 @@ type Packet struct {
 	ChunksReceived     uint32
 	ChunksDecompressed uint32
 	BytesWritten       uint64
+
+	// REPORT: the question of a server, the answer of a client.
+	Ask    Ask
+	Report Report
 }
 
 // SourceAddr is the claimed source as an address.
 func (p *Packet) SourceAddr() netip.Addr { return netip.AddrFrom4(p.Source) }
 
 // ForServer says whether a server may look at this datagram: subtypes 1, 2 and
-// 4 to 7 as requests, 8 as a reply (§7 rule 4). A server's own JOIN replies and
+// 4 to 7 as requests, 8 and 9 as replies (§7 rule 4). A server's own JOIN replies and
 // BLOCKs are thereby not for it, wherever they seem to come from.
 func (p *Packet) ForServer() bool {
 	switch p.Subtype {
 	case Join, Leave, Request, Leave2, PRequest, Join2:
 		return p.Type == TypeRequest
-	case Progress:
+	case Progress, Reports:
 		return p.Type == TypeReply
 	}
 	return false
 }
 
 // ForClient says whether a client may look at this datagram: replies to joins,
-// blocks, questions for progress, and the requests of others, which it overhears.
+// blocks, questions for progress and reports, and the requests of others, which it overhears.
 func (p *Packet) ForClient() bool {
 	switch p.Subtype {
 	case Join, Join2:
 		return p.Type == TypeReply
-	case Block, Request, PRequest, Progress:
+	case Block, Request, PRequest, Progress, Reports:
 		return p.Type == TypeRequest
 	}
 	return false
@@ -264,6 +269,13 @@ func (p *Packet) Decode(d []byte) error {
 			p.Layout = LayoutPacked
 			p.Stats.decode(b[32:], LayoutPacked)
 		}
+	case Reports:
+		p.ClientID = le.Uint32(b)
+		if p.Type == TypeRequest {
+			p.Ask = Ask{Every: le.Uint32(b[4:]), Burst: le.Uint32(b[8:])}
+		} else if !p.Report.decode(b[4:]) {
+			return fmt.Errorf("%w: REPORT chunk %d block %d, %d of %d buffers free", ErrRange, p.Report.LastChunk, p.Report.LastBlock, p.Report.Free, p.Report.Buffers)
+		}
 	}
 	return nil
 }
@@ -285,6 +297,11 @@ func (p *Packet) minBody() int {
 		return prequestLen
 	case Join2:
 		return join2Len
+	case Reports:
+		if p.Type == TypeRequest {
+			return reportAskLen
+		}
+		return reportLen
 	default:
 		return progressLen
 	}
@@ -345,6 +362,14 @@ func (p *Packet) Append(dst []byte) []byte {
 			dst = le.AppendUint32(dst, p.ChunksDecompressed)
 			dst = le.AppendUint64(dst, p.BytesWritten)
 			dst = p.Stats.append(dst, LayoutPacked)
+		}
+	case Reports:
+		dst = le.AppendUint32(dst, p.ClientID)
+		if p.Type == TypeRequest {
+			dst = le.AppendUint32(dst, p.Ask.Every)
+			dst = le.AppendUint32(dst, p.Ask.Burst)
+		} else {
+			dst = p.Report.append(dst)
 		}
 	}
 	le.PutUint32(dst[start+8:], uint32(len(dst)-start-HeaderSize))

@@ -54,6 +54,22 @@ func annotated(t *testing.T) map[string]struct {
 	}
 }
 
+// The extension, byte for byte: it must not change once it is out.
+func TestReportBytes(t *testing.T) {
+	for want, p := range map[string]Packet{
+		"01000000 09000000 0c000000 0a630001 | 4e47ad78 fa000000 08000000": {Type: TypeRequest, Subtype: Reports,
+			Source: [4]byte{10, 99, 0, 1}, ClientID: 0x78ad474e, Ask: Ask{Every: 250, Burst: 8}},
+		"02000000 09000000 34000000 0a63000b | 4e47ad78 01000000 02000000 03000000 04000000 05000000 06000000 07000000 08000000 09000000 0a000000 ffffffff ff030000": {
+			Type: TypeReply, Subtype: Reports, Source: [4]byte{10, 99, 0, 11}, ClientID: 0x78ad474e,
+			Report: Report{Clock: 1, Blocks: 2, NoRoom: 3, Overruns: 4, Retries: 5, Received: 6, Done: 7, Speed: 8, Free: 9, Buffers: 10, LastChunk: -1, LastBlock: 1023}},
+	} {
+		require.Equal(t, unhex(t, want), p.Append(nil))
+		var got Packet
+		require.NoError(t, got.Decode(unhex(t, want)))
+		require.Equal(t, p, got)
+	}
+}
+
 func TestAnnotatedDatagrams(t *testing.T) {
 	for name, tc := range annotated(t) {
 		t.Run(name, func(t *testing.T) {
@@ -100,6 +116,8 @@ func TestSizes(t *testing.T) {
 		{Packet{Type: TypeRequest, Subtype: Progress, What: 1}, 32},
 		{Packet{Type: TypeReply, Subtype: Progress}, 32},
 		{Packet{Type: TypeReply, Subtype: Progress, What: 1}, 1076},
+		{Packet{Type: TypeRequest, Subtype: Reports}, 28},
+		{Packet{Type: TypeReply, Subtype: Reports}, 68},
 	} {
 		require.Len(t, tc.p.Append(nil), tc.size, "%v", tc.p.Subtype)
 	}
@@ -163,7 +181,12 @@ func TestDecodeRefuses(t *testing.T) {
 		"type 0":                       {header(0, 1, 4, 4), ErrType},
 		"type 3":                       {header(3, 1, 4, 4), ErrType},
 		"subtype 0":                    {header(1, 0, 4, 4), ErrSubtype},
-		"subtype 9":                    {header(1, 9, 4, 4), ErrSubtype},
+		"subtype 10":                   {header(1, 10, 4, 4), ErrSubtype},
+		"question for reports cut":     {header(1, 9, 11, 11), ErrLength},
+		"report cut":                   {header(2, 9, 51, 51), ErrLength},
+		"report of chunk -2":           {body(Packet{Type: TypeReply, Subtype: Reports}, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, math.MaxUint32-1), ErrRange},
+		"report of block 1024":         {body(Packet{Type: TypeReply, Subtype: Reports}, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1024), ErrRange},
+		"more free than there are":     {body(Packet{Type: TypeReply, Subtype: Reports}, 1, 0, 0, 0, 0, 0, 0, 0, 0, 5, 4), ErrRange},
 		"subtype -1":                   {header(1, math.MaxUint32, 4, 4), ErrSubtype},
 		"claims more than it has":      {header(1, 1, 5, 4), ErrShort},
 		"claims 4 GB":                  {header(1, 1, math.MaxUint32, 4), ErrShort},
@@ -209,6 +232,7 @@ func TestDirections(t *testing.T) {
 		{TypeRequest, PRequest, true, true}, {TypeReply, PRequest, false, false},
 		{TypeRequest, Join2, true, false}, {TypeReply, Join2, false, true},
 		{TypeRequest, Progress, false, true}, {TypeReply, Progress, true, false},
+		{TypeRequest, Reports, false, true}, {TypeReply, Reports, true, false},
 	} {
 		p := Packet{Type: tc.typ, Subtype: tc.sub}
 		require.Equal(t, tc.server, p.ForServer(), "%v %v at a server", tc.typ, tc.sub)
@@ -286,6 +310,8 @@ func FuzzDecode(f *testing.F) {
 		{Type: TypeRequest, Subtype: Request, Count: 1024}, {Type: TypeRequest, Subtype: Leave2},
 		{Type: TypeRequest, Subtype: Leave2, Layout: LayoutLP64}, {Type: TypeRequest, Subtype: PRequest, Wanted: FullBitmap()},
 		{Type: TypeReply, Subtype: Join2, Size: 1 << 40}, {Type: TypeReply, Subtype: Progress, What: 3},
+		{Type: TypeRequest, Subtype: Reports, Ask: Ask{Every: 250, Burst: 8}},
+		{Type: TypeReply, Subtype: Reports, Report: Report{Free: 3, Buffers: 64, LastChunk: -1}},
 	} {
 		f.Add(p.Append(nil))
 	}
