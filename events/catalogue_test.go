@@ -129,6 +129,7 @@ func channels() []channel {
 		{events.HandlerRelease, "Free nodes by hand.", events.NodesAction{}, events.NodeList{}},
 		{events.HandlerProtect, "Have nodes refuse every job.", events.NodesAction{}, events.NodeList{}},
 		{events.HandlerUnprotect, "Take a protection back.", events.NodesAction{}, events.NodeList{}},
+		{events.HandlerPower, "Switch nodes that no job holds, or ask for their power.", events.PowerQuery{}, events.PowerReport{}},
 	} {
 		ask("svc.handler."+c.verb, events.HandlerSubject(pTestbed, c.verb), c.about, anyone, handler, c.request, c.reply)
 	}

@@ -24,6 +24,7 @@ const (
 	HandlerRelease   = "release"   // NodesAction → NodeList
 	HandlerProtect   = "protect"   // NodesAction → NodeList
 	HandlerUnprotect = "unprotect" // NodesAction → NodeList
+	HandlerPower     = "power"     // PowerQuery → PowerReport
 )
 
 // BusCredential is the endpoint of the broker's own service that hands out a
@@ -137,6 +138,10 @@ type NodeState struct {
 	Disk      string    `json:"disk,omitempty"`
 	Power     string    `json:"power,omitempty"` // driver
 	Agent     string    `json:"agent,omitempty"`
+	Hostname  string    `json:"hostname,omitempty"`
+	IP        string    `json:"ip,omitempty"`         // on the control network
+	MAC       string    `json:"mac,omitempty"`        // of the control interface
+	Image     string    `json:"boot_image,omitempty"` // of its network boot; empty: the default
 	Protected bool      `json:"protected,omitempty"`
 	Job       string    `json:"job,omitempty"`   // that holds it
 	State     string    `json:"state,omitempty"` // in that job
@@ -148,6 +153,31 @@ type NodeState struct {
 type NodeList struct {
 	Nodes   []NodeState `json:"nodes"`
 	Missing []string    `json:"missing,omitempty"`
+	Columns int         `json:"columns,omitempty"` // of the testbed's grid
+	Rows    int         `json:"rows,omitempty"`
+}
+
+// PowerQuery asks for one power action on nodes that no job holds. Status is
+// asked of any node.
+type PowerQuery struct {
+	Nodes  string `json:"nodes"`
+	Action string `json:"action"` // on off soft reset cycle status
+	By     string `json:"by,omitempty"`
+}
+
+// PowerResult is what became of a node.
+type PowerResult struct {
+	Node  string `json:"node"`
+	X     int    `json:"x,omitempty"`
+	Y     int    `json:"y,omitempty"`
+	Power string `json:"power"`           // on, off, unknown
+	Error *Error `json:"error,omitempty"` // the controller refused, or does not answer
+}
+
+// PowerReport answers power, in the order of the node set.
+type PowerReport struct {
+	Nodes   []PowerResult `json:"nodes"`
+	Missing []string      `json:"missing,omitempty"`
 }
 
 // JobSummary is a line of the job list.

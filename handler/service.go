@@ -30,6 +30,7 @@ func (h *Handler) serve(ctx context.Context) error {
 				endpoint(events.HandlerRelease, h.answerRelease),
 				endpoint(events.HandlerProtect, h.answerProtect),
 				endpoint(events.HandlerUnprotect, h.answerUnprotect),
+				endpoint(events.HandlerPower, h.answerPower),
 			},
 		})
 		if err != nil {
@@ -84,13 +85,17 @@ func (h *Handler) answerNodes(ctx context.Context, tb *inventory.Testbed, r bus.
 
 func (h *Handler) nodeList(tb *inventory.Testbed, nodes []*inventory.Node, missing []string) events.NodeList {
 	held, _ := h.book.lease(tb.Name)
-	out := events.NodeList{Nodes: make([]events.NodeState, 0, len(nodes)), Missing: missing}
+	out := events.NodeList{Nodes: make([]events.NodeState, 0, len(nodes)), Missing: missing, Columns: tb.Columns, Rows: tb.Rows}
 	for _, n := range nodes {
 		_, protected := held.Protected(n.Name)
 		seen := h.nodes.sighting(tb.Name, n.Name)
 		s := events.NodeState{
 			Name: n.Name, X: n.X, Y: n.Y, Disk: n.Disk, Power: n.Power.Driver, Agent: string(n.Agent),
+			Hostname: n.Hostname, MAC: n.MAC, Image: n.Boot.Image,
 			Protected: protected || n.Protected, Job: held.Holder(n.Name), Boot: seen.Boot, Seen: seen.Time,
+		}
+		if n.IP.IsValid() {
+			s.IP = n.IP.String()
 		}
 		if s.Job != "" {
 			state, _, _ := h.book.job(key{tb.Name, s.Job})

@@ -49,7 +49,7 @@ func (a *app) execute(ctx context.Context, args []string) int {
 	ctx, stop := a.catch(ctx)
 	defer stop()
 	root := a.root()
-	root.SetArgs(args)
+	root.SetArgs(legacyArgs(args))
 	running := false
 	mark(root, &running)
 	err := root.ExecuteContext(ctx)
@@ -131,7 +131,7 @@ Exit codes: 0 all nodes ok or the quorum met; 1 some nodes failed; 2 usage;
 	root.SetUsageFunc(a.usage)
 	root.AddCommand(
 		a.loadCommand(), a.watchCommand(), a.jobsCommand(), a.jobCommand(),
-		a.imagesCommand(), a.nodesCommand(),
+		a.imagesCommand(), a.nodesCommand(), a.tellCommand(), a.statCommand(),
 		a.serveCommand(), a.simCommand(), a.demoCommand(),
 		a.configCommand(), a.versionCommand(),
 	)
