@@ -483,15 +483,20 @@ func TestReadErrors(t *testing.T) {
 }
 
 func FuzzProbe(f *testing.F) {
-	v := plain()
-	v.files = []file{page("pagefile.sys")}
-	f.Add(v.build()[:100*4096])
-	v = plain()
-	v.splitBitmap, v.splitMFT, v.mft = true, true, []piece{{10, 5}, {20, 2}}
-	v.files = []file{page("hiberfil.sys")}
-	f.Add(v.build()[:100*4096])
+	for _, split := range []bool{false, true} {
+		v := &volume{
+			sector: 512, cluster: 512, record: 1024, clusters: 300, mirror: 30, splitMFT: split, splitBitmap: split,
+			mft: []piece{{31, 30}, {62, 18}}, bitmap: []piece{{20, 1}, {22, 1}}, log: []piece{{82, 16}}, index: []piece{{100, 16}},
+			lists: []piece{{80, 1}, {81, 1}}, free: make([]bool, 300), files: []file{{name: "pagefile.sys", pieces: []piece{{120, 140}}, size: 70000, system: true}},
+		}
+		if split {
+			v.files[0].name = "hiberfil.sys"
+			v.logPages = func(log []byte) { restart(log[:4096], 1, 0xFFFF, 0) }
+		}
+		f.Add(v.build()[:117*512])
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		b = append(bytes.Clone(b), make([]byte, max(0, 501*4096-len(b)))...)
+		b = append(bytes.Clone(b), make([]byte, max(0, 301*512-len(b)))...)
 		fs, found, err := probe(memory{b: b}, free.Options{})
 		if err != nil || !found {
 			require.Nil(t, fs)

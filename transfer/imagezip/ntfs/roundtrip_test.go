@@ -1,0 +1,268 @@
+package ntfs_test
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"loadnode/transfer/imagezip/free"
+	"loadnode/transfer/imagezip/ntfs"
+	"loadnode/transfer/imagezip/roundtrip"
+)
+
+// mount gives f the files of an image, by the driver of ntfs-3g, and waits until all is written. It says false, with a line
+// in the log, where that is not possible.
+func mount(t testing.TB, image string, f func(dir string)) bool {
+	path, err := exec.LookPath("ntfs-3g")
+	if err != nil {
+		t.Skip("ntfs-3g is not installed")
+	}
+	if os.Geteuid() != 0 {
+		t.Log("only root can mount: what needs a mounted filesystem is left out")
+		return false
+	}
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		t.Logf("there is no FUSE here, what needs a mounted filesystem is left out: %v", err)
+		return false
+	}
+	dir := filepath.Join(t.TempDir(), "mnt")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	// The driver runs as a child that says when it is ready by what is mounted, and ends when all is written.
+	cmd := exec.Command(path, "-o", "no_detach,big_writes,streams_interface=none", image, dir)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	require.NoError(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if !mounted(t, dir, ended) {
+		t.Logf("NTFS cannot be mounted here, what needs that is left out: %s", out.String())
+		return false
+	}
+	unmount := func() error {
+		if err := unix.Unmount(dir, 0); err != nil {
+			return err
+		}
+		return <-ended
+	}
+	defer func() {
+		if unmount != nil {
+			require.NoError(t, unmount())
+		}
+	}()
+	f(dir)
+	err = unmount()
+	unmount = nil
+	require.NoError(t, err)
+	return true
+}
+
+// mounted waits until a folder is a mount point, or the driver has given up.
+func mounted(t testing.TB, dir string, ended <-chan error) bool {
+	var parent, own unix.Stat_t
+	require.NoError(t, unix.Stat(filepath.Dir(dir), &parent))
+	result := false
+	require.Eventually(t, func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+		}
+		result = unix.Stat(dir, &own) == nil && own.Dev != parent.Dev
+		return result
+	}, 20e9, 2e6)
+	return result
+}
+
+var (
+	freeClusters = regexp.MustCompile(`(?m)^\s*Free Clusters: (\d+) `)
+	sizeOf       = regexp.MustCompile(`(?m)^\s*Cluster Size: (\d+)$`)
+)
+
+// freeBytes is what ntfsinfo calls free.
+func freeBytes(t testing.TB, path string) uint64 {
+	out := roundtrip.Run(t, "ntfsinfo", "-m", path)
+	number := func(r *regexp.Regexp) uint64 {
+		m := r.FindStringSubmatch(out)
+		require.NotNil(t, m, out)
+		n, err := strconv.ParseUint(m[1], 10, 64)
+		require.NoError(t, err)
+		return n
+	}
+	return number(freeClusters) * number(sizeOf)
+}
+
+// check requires that ntfsfix has nothing to do and that ntfsresize, which compares the runs of all files with $Bitmap,
+// finds no fault.
+func check(t testing.TB, path string) {
+	out := roundtrip.Run(t, "ntfsfix", "-n", path)
+	require.Contains(t, out, "Checking the alternate boot sector... OK")
+	require.Contains(t, out, "was processed successfully")
+	if out, code := roundtrip.Tool(t, "ntfsresize", "-i", "-f", path); code != 0 && !strings.Contains(out, "Volume is full") {
+		require.Fail(t, "ntfsresize", out)
+	}
+}
+
+func files(t testing.TB, image string) (list map[string]string) {
+	require.True(t, mount(t, image, func(dir string) { list = roundtrip.Files(t, dir) }))
+	return list
+}
+
+func TestRoundTrips(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		kib  int64
+		args []string
+	}{
+		{"default", 12 << 10, nil},
+		{"clusters of a sector", 9001, []string{"-c", "512", "-L", "klein"}},
+		{"clusters of 64 KiB", 20 << 10, []string{"-c", "65536"}},
+		{"sectors of 4 KiB", 16<<10 + 4, []string{"-s", "4096", "-c", "4096", "-L", "Ünïcødé"}},
+		{"sectors of 1 KiB", 12001, []string{"-s", "1024", "-c", "2048"}},
+		{"large clusters", 12 << 10, []string{"-c", "262144"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // there are many programs to wait for
+			path := filepath.Join(t.TempDir(), "fs")
+			roundtrip.Sparse(t, path, c.kib<<10)
+			roundtrip.Run(t, "mkntfs", append(append([]string{"-Q", "-F", "-q"}, c.args...), path)...)
+			var want map[string]string
+			canMount := mount(t, path, func(dir string) {
+				if c.name == "large clusters" { // each file has at least one
+					require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), bytes.Repeat([]byte("content"), 150000), 0o644))
+					require.NoError(t, os.WriteFile(filepath.Join(dir, "gone"), bytes.Repeat([]byte("deleted"), 150000), 0o644))
+					require.NoError(t, os.WriteFile(filepath.Join(dir, "other"), bytes.Repeat([]byte("another"), 150000), 0o644))
+					require.NoError(t, os.Remove(filepath.Join(dir, "gone")))
+				} else {
+					roundtrip.Fill(t, dir, 1<<20, true)
+					roundtrip.Age(t, dir, 700<<10)
+				}
+				want = roundtrip.Files(t, dir)
+			})
+			if !canMount {
+				copyIn(t, path)
+			}
+			result := roundtrip.Check(t, path, ntfs.Probe, check)
+			fs := result.Filesystem
+			require.Equal(t, "ntfs", fs.Kind)
+			require.Empty(t, fs.Notes)
+			require.Equal(t, freeBytes(t, path), fs.Free.Total()*free.SectorSize)
+			sector := uint64(512)
+			if len(c.args) > 0 {
+				if c.args[0] == "-s" {
+					sector, _ = strconv.ParseUint(c.args[1], 10, 64)
+				}
+				if c.args[len(c.args)-2] == "-L" {
+					require.Equal(t, c.args[len(c.args)-1], fs.Label)
+				}
+			}
+			require.EqualValues(t, uint64(c.kib<<10)/sector*sector/free.SectorSize, fs.Sectors)
+			if canMount {
+				require.Greater(t, len(fs.Free.Spans()), 2, "the filesystem should be fragmented")
+				require.Equal(t, want, files(t, result.Path))
+			} else {
+				copyOut(t, result.Path)
+			}
+		})
+	}
+}
+
+// copyIn writes a few files without mounting, copyOut reads them.
+func copyIn(t testing.TB, image string) {
+	for i := range 5 {
+		path := filepath.Join(t.TempDir(), "file")
+		require.NoError(t, os.WriteFile(path, bytes.Repeat([]byte{byte('a' + i)}, 70000*i+100), 0o644))
+		roundtrip.Run(t, "ntfscp", image, path, fmt.Sprintf("/file%d", i))
+	}
+}
+
+func copyOut(t testing.TB, image string) {
+	for i := range 5 {
+		out := roundtrip.Run(t, "ntfscat", image, fmt.Sprintf("/file%d", i))
+		require.Equal(t, strings.Repeat(string(rune('a'+i)), 70000*i+100), out)
+	}
+}
+
+// The volume is filled to the last cluster, every other file deleted, and then records are made until nothing more fits:
+// the MFT grows into the gaps, until its own runs need an attribute list.
+func TestFragmentedMFT(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fs")
+	roundtrip.Sparse(t, path, 8<<20)
+	roundtrip.Run(t, "mkntfs", "-Q", "-F", "-q", "-c", "512", path)
+	var want map[string]string
+	if !mount(t, path, func(dir string) {
+		name := func(i int) string { return filepath.Join(dir, fmt.Sprint(i)) }
+		n := 0
+		for ; ; n++ {
+			if os.WriteFile(name(n), bytes.Repeat([]byte{byte(n)}, 1000), 0o644) != nil {
+				break
+			}
+		}
+		for i := 0; i < n; i += 2 {
+			require.NoError(t, os.Remove(name(i)))
+		}
+		for i := n + 1; os.WriteFile(name(i), []byte{1}, 0o644) == nil; i++ {
+		}
+		for i := 1; i < n; i += 8 { // so that something is free
+			require.NoError(t, os.Remove(name(i)))
+		}
+		want = roundtrip.Files(t, dir)
+	}) {
+		t.Skip("this needs a mounted filesystem")
+	}
+	require.Contains(t, roundtrip.Run(t, "ntfsinfo", "-i", "0", path), "$ATTRIBUTE_LIST", "the MFT should have many runs")
+	result := roundtrip.Check(t, path, ntfs.Probe, check)
+	require.Equal(t, freeBytes(t, path), result.Filesystem.Free.Total()*free.SectorSize)
+	require.Greater(t, len(result.Filesystem.Free.Spans()), 100)
+	require.Equal(t, want, files(t, result.Path))
+}
+
+// Page files as Windows makes them, found by what ntfs-3g writes.
+func TestPageFilesOfWindows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fs")
+	roundtrip.Sparse(t, path, 16<<20)
+	roundtrip.Run(t, "mkntfs", "-Q", "-F", "-q", path)
+	write := func(content string) bool {
+		return mount(t, path, func(dir string) {
+			for name, head := range map[string]string{"pagefile.sys": "", "hiberfil.sys": content} {
+				b := bytes.Repeat([]byte("pages"), 400000)
+				copy(b, head+strings.Repeat("\x00", 4096-len(head)))
+				require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o644))
+				require.NoError(t, unix.Setxattr(filepath.Join(dir, name), "system.ntfs_attrib_be", []byte{0, 0, 0, 0x26}, 0))
+			}
+			for i := range 200 { // so that the root directory has index blocks
+				require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("a file of Windows, number %d", i)), []byte("content"), 0o644))
+			}
+		})
+	}
+	if !write("wake") {
+		t.Skip("this needs a mounted filesystem")
+	}
+	const each = (2000000+4095)/4096*4096 - 64<<10
+	before := freeBytes(t, path)
+	result := roundtrip.Check(t, path, ntfs.Probe, check)
+	require.Equal(t, before+2*each, result.Filesystem.Free.Total()*free.SectorSize)
+	require.Len(t, result.Filesystem.Notes, 2)
+	want, got := files(t, path), files(t, result.Path)
+	for _, name := range []string{"pagefile.sys", "hiberfil.sys"} {
+		require.NotEqual(t, want[name], got[name])
+		delete(want, name)
+		delete(got, name)
+	}
+	require.True(t, maps.Equal(want, got))
+
+	require.True(t, write("hibr"))
+	fs := roundtrip.Probe(t, path, ntfs.Probe)
+	require.True(t, fs.Unclean)
+	require.Contains(t, fs.Notes[0], "hibernated")
+	require.Equal(t, freeBytes(t, path), fs.Free.Total()*free.SectorSize)
+}
