@@ -10,15 +10,20 @@ import (
 // window is how far back a match may reach, in bytes (RFC 1951).
 const window = 32 << 10
 
-// engines are the levels of the compressor that give at least the ratio of zlib's levels 1 to 9 on the content of
-// system disks, the fastest there is: see BenchmarkLevels. Index 0 stores.
-var engines = [10]int{0, 3, 4, 5, 7, 8, 9, 9, 9, 9}
+// engines say how each level of zlib, 1 to 9, is done here: by the level of our compressor that is the fastest of those
+// whose images of system disks are not larger, and in steps of so many sectors. Index 0 stores. Short steps are better
+// for size than long ones, although each has its own code tables: content changes, and where a chunk ends less is
+// compressed twice. BenchmarkLevels prints what they were chosen by.
+var engines = [10]struct{ level, step int }{{0, 42}, {2, 42}, {3, 42}, {4, 42}, {6, 42}, {7, 42}, {8, 42}, {9, 42}, {9, 32}, {9, 32}}
 
 // compressor makes parts of a deflate stream: byte strings that end on a byte boundary and can be put one behind the
 // other.
 type compressor struct {
 	w   *flate.Writer
 	out sink
+	// step is how much data a part of the stream holds, in bytes: where one part ends, a chunk can end without anything
+	// being compressed again.
+	step int
 	// A whole step of zeros, compressed without history: raw images of disks are full of them.
 	zeros      []byte
 	zerosAdler uint32
@@ -33,12 +38,12 @@ func (s *sink) Write(p []byte) (int, error) {
 }
 
 func newCompressor(level int) (*compressor, error) {
-	c := &compressor{}
+	c := &compressor{step: engines[level].step * SectorSize}
 	var err error
-	if c.w, err = flate.NewWriter(&c.out, engines[level]); err != nil {
+	if c.w, err = flate.NewWriter(&c.out, engines[level].level); err != nil {
 		return nil, err
 	}
-	zeros := make([]byte, stepBytes)
+	zeros := make([]byte, c.step)
 	c.zeros, c.zerosAdler = bytes.Clone(c.part(nil, zeros)), adler32.Checksum(zeros)
 	return c, nil
 }

@@ -25,6 +25,7 @@ type packer struct {
 	head  Header
 	data  int64 // bytes of data in the chunk
 	adler uint32
+	ends  []uint64 // Last of each chunk
 	stats WriterStats
 }
 
@@ -41,7 +42,7 @@ func (k *packer) maxRegions() int {
 func (k *packer) add(p *piece) error {
 	c := cursor{left: p.regions}
 	for i := range p.steps {
-		begin, end := i*stepBytes, min((i+1)*stepBytes, len(p.data()))
+		begin, end := i*p.step, min((i+1)*p.step, len(p.data()))
 		for at := begin; at < end; {
 			if k.chunk == nil {
 				k.open()
@@ -57,7 +58,7 @@ func (k *packer) add(p *piece) error {
 				}
 				continue
 			}
-			out, adler := p.step(i), p.steps[i].adler
+			out, adler := p.part(i), p.steps[i].adler
 			if at > begin || to < end || k.data < int64(len(p.before(at, window))) {
 				out, adler = k.compress(p, at, to)
 			}
@@ -137,6 +138,7 @@ func (k *packer) close(last uint64) error {
 	k.chunk = append(k.chunk, 0x03, 0x00)
 	k.chunk = binary.BigEndian.AppendUint32(k.chunk, k.adler)
 	k.head.Last = last
+	k.ends = append(k.ends, last)
 	k.head.PayloadSize = len(k.chunk) - HeaderSize
 	k.stats.Chunks++
 	k.stats.Regions += len(k.head.Regions)

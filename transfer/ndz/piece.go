@@ -2,13 +2,8 @@ package ndz
 
 import "hash/adler32"
 
-const (
-	// stepBytes is how much data a part of the compressed stream holds: where one part ends, a chunk can end without
-	// anything being compressed again. A little less than 64 KiB, which the compressor takes at once.
-	stepBytes = 127 * SectorSize
-	// pieceBytes is how much data a worker compresses at once.
-	pieceBytes = 8 * stepBytes
-)
+// pieceBytes is how much data a worker compresses at once, at most: as many steps as fit.
+const pieceBytes = 1024 * SectorSize
 
 // piece is some data on its way into chunks: the sectors it belongs to, and its compressed form in steps.
 type piece struct {
@@ -17,17 +12,19 @@ type piece struct {
 	regions []Region
 	out     []byte // the steps one behind the other
 	steps   []step
+	step    int // bytes of data in a step, the last one may have less
+	full    int // bytes of data that are a full piece
 	ready   chan struct{}
 }
 
-// step is the compressed form of stepBytes of data, the last one of less.
+// step is the compressed form of some data.
 type step struct {
 	end   int // in out
 	adler uint32
 }
 
-func newPiece() *piece {
-	return &piece{buf: make([]byte, 0, window+pieceBytes), ready: make(chan struct{}, 1)}
+func newPiece(step int) *piece {
+	return &piece{buf: make([]byte, 0, window+pieceBytes), step: step, full: pieceBytes / step * step, ready: make(chan struct{}, 1)}
 }
 
 // begin empties the piece, for data that comes behind history, which is at most a window.
@@ -37,7 +34,7 @@ func (p *piece) begin(history []byte) {
 }
 
 func (p *piece) data() []byte { return p.buf[p.history:] }
-func (p *piece) room() int    { return pieceBytes - len(p.data()) }
+func (p *piece) room() int    { return p.full - len(p.data()) }
 
 func (p *piece) append(start uint64, data []byte) {
 	p.regions = join(p.regions, Region{Start: start, Size: uint64(len(data) / SectorSize)})
@@ -52,8 +49,8 @@ func (p *piece) before(at int, n int64) []byte {
 
 // compress fills out and steps from the data. A step may refer to all that came before it.
 func (p *piece) compress(c *compressor) {
-	if len(p.data()) == pieceBytes && allZero(p.data()) {
-		for range pieceBytes / stepBytes {
+	if p.room() == 0 && allZero(p.data()) {
+		for range p.full / p.step {
 			p.out = append(p.out, c.zeros...)
 			p.steps = append(p.steps, step{end: len(p.out), adler: c.zerosAdler})
 		}
@@ -61,15 +58,15 @@ func (p *piece) compress(c *compressor) {
 	}
 	c.start(p.before(0, window))
 	for data := p.data(); len(data) > 0; {
-		n := min(stepBytes, len(data))
+		n := min(p.step, len(data))
 		p.out = c.part(p.out, data[:n])
 		p.steps = append(p.steps, step{end: len(p.out), adler: adler32.Checksum(data[:n])})
 		data = data[n:]
 	}
 }
 
-// step returns the compressed form of step i.
-func (p *piece) step(i int) []byte {
+// part returns the compressed form of step i.
+func (p *piece) part(i int) []byte {
 	from := 0
 	if i > 0 {
 		from = p.steps[i-1].end

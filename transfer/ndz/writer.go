@@ -91,7 +91,7 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 		done:  make(chan struct{}),
 		stop:  make(chan struct{}),
 	}
-	w.pool.New = func() any { return newPiece() }
+	w.pool.New = func() any { return newPiece(engines[cfg.Level].step * SectorSize) }
 	comp, err := newCompressor(cfg.Level)
 	if err != nil {
 		return nil, fmt.Errorf("write image: %w", err)
@@ -212,6 +212,10 @@ func (w *Writer) Close() {
 		<-w.done
 	})
 }
+
+// Ends returns the sectors that the chunks end at, in their order: the last one each describes, plus one. It may be
+// called after Finish.
+func (w *Writer) Ends() []uint64 { return w.packer.ends }
 
 // Stats may be called after Finish.
 func (w *Writer) Stats() WriterStats { return w.packer.stats }
