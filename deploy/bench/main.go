@@ -1,10 +1,12 @@
 // Command bench measures loadnode as its users meet it: whole processes, their
-// processor time, memory and size, and the Go benchmarks of the parts. It
-// prints one Markdown table; docs/performance.md says what the rows mean.
+// processor time, memory and size, and the ways of the data plane side by side
+// with the slow ones. It prints one Markdown table, in which every row with a
+// goal says whether it was met; docs/performance.md says what the rows mean.
 //
-//	go run ./deploy/bench [-parts=false] [-mib 256] [-nodes 100]
+//	go run ./deploy/bench [-quick] [-parts=false] [-only WORD] [-mib 384] [-nodes 100]
 //
-// It sends traffic on the loopback interface only and needs no root.
+// It sends traffic on the loopback interface only, and as root between network
+// namespaces that it makes and removes (deploy/lab).
 package main
 
 import (
@@ -14,27 +16,77 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 )
 
 func main() {
-	parts := flag.Bool("parts", true, "run the Go benchmarks of the packages first")
-	mib := flag.Int("mib", 256, "size of the data that is imaged, MiB")
-	nodes := flag.Int("nodes", 100, "simulated nodes of the job whose overhead is measured")
+	if role := os.Getenv(roleVariable); role != "" {
+		if err := play(role); err != nil {
+			fmt.Fprintf(os.Stderr, "bench, %s: %v\n", role, err)
+			os.Exit(1)
+		}
+		return
+	}
+	o := options{}
+	flag.BoolVar(&o.quick, "quick", false, "less data and fewer repetitions: a minute in all, and rougher figures")
+	flag.BoolVar(&o.parts, "parts", true, "run the Go benchmarks of the packages first (not with -quick)")
+	flag.StringVar(&o.only, "only", "", "only the steps whose names contain this: "+strings.Join(names(), ", "))
+	flag.IntVar(&o.mib, "mib", 0, "size of the data that is imaged, MiB (default 384, with -quick 96)")
+	flag.IntVar(&o.nodes, "nodes", 100, "simulated nodes of the job whose overhead is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *parts, *mib, *nodes); err != nil {
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, parts bool, mib, nodes int) error {
-	if parts {
+type options struct {
+	quick, parts bool
+	only         string
+	mib, nodes   int
+}
+
+// step is one group of figures.
+type step struct {
+	name string
+	run  func(*bench, context.Context) error
+}
+
+// steps in their order. images makes what the others send, and always runs.
+func steps() []step {
+	return []step{
+		{"images", (*bench).images},
+		{"imagezip", (*bench).imagezip},
+		{"pipeline", (*bench).pipeline},
+		{"modes", (*bench).modes},
+		{"sixteen", (*bench).sixteen},
+		{"load", (*bench).load},
+		{"overdrive", (*bench).overdrive},
+		{"sessions", (*bench).sessions},
+		{"memory", (*bench).memory},
+		{"job", (*bench).job},
+	}
+}
+
+func names() (out []string) {
+	for _, s := range steps() {
+		out = append(out, s.name)
+	}
+	return out
+}
+
+func run(ctx context.Context, o options) error {
+	if o.mib == 0 {
+		o.mib = 384
+		if o.quick {
+			o.mib = 96
+		}
+	}
+	load := busy()
+	if o.parts && !o.quick && o.only == "" {
 		if err := benchmarks(ctx); err != nil {
 			return err
 		}
@@ -44,102 +96,49 @@ func run(ctx context.Context, parts bool, mib, nodes int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{dir: dir, rows: []row{}}
+	b := &bench{options: o, dir: dir, busy: load}
 	if err := b.build(ctx); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{
-		func(ctx context.Context) error { return b.images(ctx, mib) },
-		func(ctx context.Context) error { return b.sessions(ctx) },
-		func(ctx context.Context) error { return b.job(ctx, nodes) },
-	} {
-		if err := step(ctx); err != nil {
-			return err
-		}
+	if err := b.settle(ctx); err != nil {
+		return err
 	}
-	b.print()
+	defer b.place.close()
+	for _, s := range steps() {
+		if s.name != "images" && !strings.Contains(s.name, o.only) {
+			continue
+		}
+		begun := time.Now()
+		if err := s.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s: %.1f s\n", s.name, time.Since(begun).Seconds())
+	}
+	b.print(os.Stdout)
 	return nil
+}
+
+// busy is the load average of the last minute. Ratios of a busy machine say little.
+func busy() string {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	one, _, _ := strings.Cut(string(data), " ")
+	return one
 }
 
 // benchmarks runs those of the packages, their output as it is.
 func benchmarks(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchtime", "2s", "./bus", "./transfer/...")
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchtime", "1s", "./bus", "./transfer/...")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
 }
 
-type row struct{ what, value, goal string }
-
-type bench struct {
-	dir  string
-	rows []row
-	mib  float64 // compressed size of the image, MiB
-}
-
-func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
-
-func (b *bench) add(what, goal, format string, args ...any) {
-	b.rows = append(b.rows, row{what, fmt.Sprintf(format, args...), goal})
-}
-
-func (b *bench) print() {
-	fmt.Printf("\n%s/%s, %d processors, %s, %s\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format(time.DateOnly))
-	fmt.Println("| what | measured | goal |\n|---|---:|---|")
-	for _, r := range b.rows {
-		fmt.Printf("| %s | %s | %s |\n", r.what, r.value, r.goal)
+// rounds is how often a comparison is repeated; the best of each side counts.
+func (b *bench) rounds() int {
+	if b.quick {
+		return 1
 	}
-}
-
-// build makes the commands as they are shipped: static and stripped.
-func (b *bench) build(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.dir+"/",
-		"./cmd/omf", "./cmd/omf-agent", "./cmd/frisbee", "./cmd/frisbeed", "./cmd/imagezip", "./cmd/imageunzip")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
-	}
-	st, err := os.Stat(b.path("omf-agent"))
-	if err != nil {
-		return err
-	}
-	b.add("size of `omf-agent`, static and stripped", "< 12 MB", "%.1f MB", float64(st.Size())/1e6)
-	return nil
-}
-
-// sources writes up to size bytes of the Go tree's files into one: real data
-// that is on every machine that can build this.
-func sources(ctx context.Context, file string, size int64) (int64, error) {
-	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
-	if err != nil {
-		return 0, err
-	}
-	f, err := os.Create(file)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	var n int64
-	err = filepath.WalkDir(filepath.Join(strings.TrimSpace(string(root))), func(path string, d os.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		if n >= size {
-			return filepath.SkipAll
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if int64(len(data)) > size-n {
-			data = data[:size-n]
-		}
-		k, err := f.Write(data)
-		n += int64(k)
-		return err
-	})
-	if err != nil {
-		return n, err
-	}
-	n -= n % 512
-	return n, f.Truncate(n)
+	return 3
 }

@@ -85,6 +85,7 @@ var table = []rule{
 	{"cmd/imagezip", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"cmd/imageunzip", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"deploy", nil, nil},
+	{"deploy/bench", []string{"transfer/...", "deploy/lab"}, []string{"x/sys"}},
 }
 
 type listed struct {

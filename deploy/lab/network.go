@@ -143,6 +143,19 @@ func (n *Network) settle(ctx context.Context) error {
 	}
 }
 
+// Deliver makes one processor take in what a host sends: it does the work of
+// switch and receivers, which otherwise the sender's processor does in the
+// sender's name, since here a cable is a function call. -1 ends that.
+func (n *Network) Deliver(ctx context.Context, host, processor int) error {
+	var mask uint64
+	if processor >= 0 {
+		mask = 1 << processor
+	}
+	script := fmt.Sprintf("for q in /sys/class/net/p%d/queues/rx-*; do echo %x >$q/rps_cpus || exit 1; done", host, mask)
+	_, err := output(ctx, "", n.tools.ip, "netns", "exec", n.name+switchSpace, n.tools.bash, "-c", script)
+	return err
+}
+
 // Close ends what still runs on the hosts and removes everything.
 func (n *Network) Close() error {
 	return remove(context.Background(), n.tools, n.name)
