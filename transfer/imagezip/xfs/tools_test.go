@@ -18,7 +18,7 @@ import (
 // mkfs makes a filesystem in a new sparse file, with the files below dir unless it is empty.
 func mkfs(t testing.TB, mb int64, dir string, args ...string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "fs")
+	path := filepath.Join(roundtrip.Dir(t), "fs")
 	roundtrip.Sparse(t, path, mb<<20)
 	if dir != "" {
 		proto := filepath.Join(t.TempDir(), "proto")
@@ -49,7 +49,9 @@ func protoOf(t testing.TB, dir, mode string) string {
 	return b.String()
 }
 
-func repair(t testing.TB, path string) { roundtrip.Run(t, "xfs_repair", "-n", "-f", "-o", "force_geometry", path) }
+func repair(t testing.TB, path string) {
+	roundtrip.Run(t, "xfs_repair", "-n", "-f", "-o", "force_geometry", path)
+}
 
 // db asks xfs_db for a number.
 func db(t testing.TB, path string, commands ...string) string {
