@@ -50,7 +50,8 @@ var table = []rule{
 	{"bus/bustest", []string{"bus", "events", "bus/embedded"}, []string{"nats-server", "nats.go", "cloudevents", "testify"}},
 
 	{"transfer", nil, nil},
-	{"transfer/ndz", nil, []string{"compress", "x/sync"}},
+	{"transfer/inflate", nil, nil},
+	{"transfer/ndz", []string{"transfer/inflate"}, []string{"compress", "x/sync"}},
 	{"transfer/disk", nil, []string{"x/sys"}},
 	{"transfer/install", []string{"transfer/ndz", "transfer/disk"}, []string{"x/sync"}},
 	{"transfer/imagezip", []string{"transfer/ndz", "transfer/disk", "transfer/disk/ptable"}, []string{"x/sync"}},
