@@ -169,10 +169,10 @@ func drawModel(rt *rapid.T) *model {
 	list[0], list[1] = ones&^0xFF|0xF8, ones
 	// Runs of entries of one kind, so that there are long ones too.
 	for k := 2; k < len(list); {
-		kind, run := rapid.IntRange(0, 5).Draw(rt, "kind"), rapid.SampledFrom([]int{1, 2, 3, 61, 64, 65, 3000, 20000}).Draw(rt, "run")
+		kind, run := rapid.IntRange(0, 6).Draw(rt, "kind"), rapid.SampledFrom([]int{1, 2, 3, 61, 64, 65, 3000, 20000}).Draw(rt, "run")
 		value := rapid.Uint32Range(2, uint32(m.clusters+1)).Draw(rt, "link")
 		for ; run > 0 && k < len(list); run, k = run-1, k+1 {
-			list[k] = []uint32{0, 0, ones, ones - 8, uint32(k+1)%uint32(len(list)) | 2, value}[kind]
+			list[k] = []uint32{0, 0, ones, ones - 8, uint32(k+1)%uint32(len(list)) | 2, value, 1}[kind]
 		}
 	}
 	for range m.fats {
@@ -376,6 +376,9 @@ func TestRefuses(t *testing.T) {
 		{"no root directory", 16, put16(17, 0), "no root directory"},
 		{"truncated", 16, put16(19, 10200), "is it truncated?"},
 		{"too small", 16, put16(19, 20), "but the data starts at sector 48"},
+		{"one sector behind the end", 16, put16(19, 10049), "is it truncated?"},
+		{"FAT just too short", 16, put16(19, 48+5119*2), "too few for 5119 clusters"},
+		{"FAT just long enough", 16, put16(19, 48+5118*2), "is it truncated?"},
 		{"FAT too short", 16, put16(22, 19), "too few for"},
 		{"too many for 16 bits", 16, func(b []byte) { put16(22, 2000)(b); put16(19, 0)(b); put32(32, 1<<20)(b) }, "too many for entries of 16 bits"},
 		{"too many for 28 bits", 32, func(b []byte) { b[13] = 1; put32(36, 1)(b); put32(32, 0xFFFFFFFF)(b) }, "too many for entries of 28 bits"},

@@ -67,7 +67,8 @@ type volume struct {
 	label                          string
 	logPages                       func(log []byte)
 	files                          []file
-	unusedBlock                    bool // an index block that is not in use holds rubbish
+	behind                         uint64 // bits of $Bitmap behind the last cluster
+	unusedBlock                    bool   // an index block that is not in use holds rubbish
 
 	b []byte
 }
@@ -337,7 +338,7 @@ func (v *volume) build() []byte {
 
 	bits := make([]byte, (v.clusters+63)/64*8)
 	for i := range len(bits) * 8 {
-		if i >= v.clusters || !v.free[i] {
+		if i >= v.clusters && v.behind>>(i%64)&1 == 1 || i < v.clusters && !v.free[i] {
 			bits[i/8] |= 1 << (i % 8)
 		}
 	}

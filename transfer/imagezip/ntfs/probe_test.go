@@ -76,6 +76,7 @@ func drawVolume(rt *rapid.T) *volume {
 		v.bitmap = []piece{{n: 1}, {n: v.bitmap[0].n - 1}}
 	}
 	v.unusedBlock = rapid.Bool().Draw(rt, "unused")
+	v.behind = rapid.Uint64().Draw(rt, "behind")
 	keep := v.need(64 << 10)
 	for _, name := range rapid.SampledFrom([][]string{nil, {"pagefile.sys"}, {"PAGEFILE.SYS", "hiberfil.sys"}, {"Hiberfil.sys"}, {"others.sys"}}).Draw(rt, "files") {
 		f := file{name: name, system: true, inBlock: rapid.Bool().Draw(rt, "in block")}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -20,67 +19,10 @@ import (
 	"loadnode/transfer/imagezip/roundtrip"
 )
 
-// mount gives f the files of an image, by the driver of ntfs-3g, and waits until all is written. It says false, with a line
-// in the log, where that is not possible.
+// mount gives f the files of an image, by the driver of ntfs-3g. It says false, with a line in the log, where that is not
+// possible.
 func mount(t testing.TB, image string, f func(dir string)) bool {
-	path, err := exec.LookPath("ntfs-3g")
-	if err != nil {
-		t.Skip("ntfs-3g is not installed")
-	}
-	if os.Geteuid() != 0 {
-		t.Log("only root can mount: what needs a mounted filesystem is left out")
-		return false
-	}
-	if _, err := os.Stat("/dev/fuse"); err != nil {
-		t.Logf("there is no FUSE here, what needs a mounted filesystem is left out: %v", err)
-		return false
-	}
-	dir := filepath.Join(t.TempDir(), "mnt")
-	require.NoError(t, os.Mkdir(dir, 0o755))
-	// The driver runs as a child that says when it is ready by what is mounted, and ends when all is written.
-	cmd := exec.Command(path, "-o", "no_detach,big_writes,streams_interface=none", image, dir)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	require.NoError(t, cmd.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	if !mounted(t, dir, ended) {
-		t.Logf("NTFS cannot be mounted here, what needs that is left out: %s", out.String())
-		return false
-	}
-	unmount := func() error {
-		if err := unix.Unmount(dir, 0); err != nil {
-			return err
-		}
-		return <-ended
-	}
-	defer func() {
-		if unmount != nil {
-			require.NoError(t, unmount())
-		}
-	}()
-	f(dir)
-	err = unmount()
-	unmount = nil
-	require.NoError(t, err)
-	return true
-}
-
-// mounted waits until a folder is a mount point, or the driver has given up.
-func mounted(t testing.TB, dir string, ended <-chan error) bool {
-	var parent, own unix.Stat_t
-	require.NoError(t, unix.Stat(filepath.Dir(dir), &parent))
-	result := false
-	require.Eventually(t, func() bool {
-		select {
-		case <-ended:
-			return true
-		default:
-		}
-		result = unix.Stat(dir, &own) == nil && own.Dev != parent.Dev
-		return result
-	}, 20e9, 2e6)
-	return result
+	return roundtrip.Mount(t, image, "ntfs-3g", "big_writes,streams_interface=none", f)
 }
 
 var (

@@ -34,10 +34,11 @@ func (v *volume) state() (label string, dirty bool, err error) {
 	return label, binary.LittleEndian.Uint16(info[10:])&volumeUnclean != 0, nil
 }
 
-// Pages of $LogFile that can start it.
+// Sizes of the pages that start $LogFile.
 const (
 	minLogPage = 512
 	maxLogPage = 64 << 10
+	maxLogHead = 1 << 20 // bytes of a log that are looked at to see that it is empty
 )
 
 // logClosed says whether the log has nothing to be done again: it is empty, or nobody has it open.
@@ -53,7 +54,7 @@ func (v *volume) logClosed() (bool, *stream, error) {
 	if s == nil || !s.plain() || s.size < 2*4096 {
 		return false, nil, damaged("$LogFile has no content: run chkdsk")
 	}
-	b := make([]byte, 2*4096)
+	b := make([]byte, min(s.size, maxLogHead))
 	if err := s.read(b, 0, "$LogFile"); err != nil {
 		return false, nil, err
 	}
