@@ -65,7 +65,7 @@ var table = []rule{
 	{"transfer/imagezip/roundtrip", []string{"transfer/imagezip", "transfer/imagezip/free", "transfer/ndz", "transfer/disk", "transfer/install"}, []string{"x/sys", "testify"}},
 	{"transfer/wire", nil, nil},
 	{"transfer/mcast", nil, []string{"x/net", "x/sys"}},
-	{"transfer/server", []string{"transfer/wire", "transfer/mcast", "transfer/ndz"}, []string{"x/sync"}},
+	{"transfer/server", []string{"transfer/wire", "transfer/mcast", "transfer/ndz"}, []string{"x/sync", "x/sys"}},
 	{"transfer/client", []string{"transfer/wire", "transfer/mcast", "transfer/ndz", "transfer/install"}, []string{"x/sync"}},
 
 	{"handler", []string{"events", "bus", "handler/..."}, []string{"cloudevents", "x/sync"}},

@@ -43,8 +43,11 @@ type Config struct {
 	// Burst is how many blocks are sent in one go at most; 0 chooses by the rate.
 	Burst int
 	// Limiter is asked before each burst, beside the server's own pacing, when
-	// sessions share a link. May be nil.
+	// sessions share a link: a Share of a Link. May be nil.
 	Limiter Limiter
+	// Clock keeps the pace. Nil means a FineClock for a Conn over sockets, and
+	// for all others the timers of the runtime, which may be virtual.
+	Clock Clock
 	// Idle ends Run with ErrIdle after so long without a request or a report;
 	// 0 means never.
 	Idle time.Duration
@@ -89,6 +92,7 @@ type Server struct {
 	chunks int
 	source [4]byte
 	pace   *Bucket
+	clock  *FineClock // nil if the clock is not ours
 	burst  int
 	store  *store
 	wake   chan struct{}
@@ -145,9 +149,14 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg.ReadAhead = max(cfg.ReadAhead, 2) // a new one and a repeat
 	chunks := int(size / wire.ChunkSize)
+	var fine *FineClock
+	if _, real := cfg.Conn.(mcast.Modal); real && cfg.Clock == nil {
+		fine = NewFineClock()
+		cfg.Clock = fine
+	}
 	s := &Server{
-		cfg: cfg, chunks: chunks, source: cfg.Conn.Addr().Addr().As4(),
-		pace: NewBucket(cfg.Rate, nil), burst: cfg.Burst, wake: make(chan struct{}, 1),
+		cfg: cfg, chunks: chunks, source: cfg.Conn.Addr().Addr().As4(), clock: fine,
+		pace: NewBucket(cfg.Rate, cfg.Clock), burst: cfg.Burst, wake: make(chan struct{}, 1),
 		plan: newPlan(), recent: newRecent(), clients: newTable(),
 		sent: make([]wire.Bitmap, chunks), begun: make([]time.Time, chunks),
 		stats: Stats{Chunks: chunks},
@@ -187,6 +196,9 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	forget := context.AfterFunc(ctx, func() { _ = s.cfg.Conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer forget() // after the receiver was woken by it
+	if s.clock != nil {
+		defer s.clock.Close()
+	}
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer s.store.stop()

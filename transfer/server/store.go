@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"slices"
 	"sync"
@@ -41,13 +42,20 @@ func (e *DamagedError) Error() string {
 func (e *DamagedError) Unwrap() error { return e.Err }
 
 // store reads chunks ahead and keeps the last ones for repairs. Every chunk
-// that comes from the source is checked before it can be sent, also when it is
-// read once more later: a file may change under a server.
+// that comes from the source is checked before it can be sent. One that is read
+// once more later is compared with what was checked, by a keyed hash that costs
+// a tenth of a digest and that nobody outside this process can aim at, and is
+// checked again if it is not the same: a file may change under a server. That
+// is also why it is read and not mapped: a file that is cut off under a mapping
+// ends the process.
 type store struct {
 	src   Source
 	check func(chunk int, data []byte) error
 	ready func() // tells the sender
 	slots int
+
+	seed maphash.Seed
+	good []uint64 // what a chunk hashed to when it was checked, 0 if it was not; written by who reads the chunk
 
 	mu      sync.Mutex
 	change  *sync.Cond
@@ -64,7 +72,10 @@ type slot struct {
 }
 
 func newStore(src Source, check func(int, []byte) error, ahead int, ready func()) *store {
-	s := &store{src: src, check: check, ready: ready, slots: ahead + loaders + 4, loaded: map[int]*slot{}}
+	s := &store{src: src, check: check, ready: ready, slots: ahead + loaders + 4, loaded: map[int]*slot{}, seed: maphash.MakeSeed()}
+	if check != nil {
+		s.good = make([]uint64, src.Size()/wire.ChunkSize)
+	}
 	s.change = sync.NewCond(&s.mu)
 	return s
 }
@@ -81,28 +92,31 @@ func (s *store) want(chunks []int) error {
 	return s.err
 }
 
-// has says whether a chunk is here.
-func (s *store) has(chunk int) bool {
+// here gives those of the chunks wanted last that are here. They stay until the
+// next want.
+func (s *store) here(dst []int) []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.loaded[chunk]
-	return e != nil && e.data != nil
+	dst = dst[:0]
+	for _, c := range s.wanted {
+		if e := s.loaded[c]; e != nil && e.data != nil {
+			dst = append(dst, c)
+		}
+	}
+	return dst
 }
 
-// blocks copies blocks of a chunk behind their headers into datagrams.
-func (s *store) blocks(chunk int, blocks []int, datagrams [][]byte) bool {
+// chunk gives a chunk that is here, for reading until the next want; else nil.
+func (s *store) chunk(chunk int) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.loaded[chunk]
-	if e == nil || e.data == nil {
-		return false
+	if e == nil {
+		return nil
 	}
 	s.used++
 	e.used = s.used
-	for i, b := range blocks {
-		copy(datagrams[i][wire.BlockHeaderSize:], e.data[b*wire.BlockSize:(b+1)*wire.BlockSize])
-	}
-	return true
+	return e.data
 }
 
 // stop ends the loaders.
@@ -203,10 +217,15 @@ func (s *store) read(ctx context.Context, chunk int, buf []byte) ([]byte, error)
 			return nil, err
 		}
 	}
-	if s.check != nil {
+	if s.check == nil {
+		return buf, nil
+	}
+	sum := max(maphash.Bytes(s.seed, buf), 1)
+	if s.good[chunk] != sum {
 		if err := s.check(chunk, buf); err != nil {
 			return nil, &DamagedError{Chunk: chunk, First: first, Last: first + wire.ChunkSize, Err: err}
 		}
+		s.good[chunk] = sum
 	}
 	return buf, nil
 }
