@@ -156,8 +156,7 @@ func (i image) Size() int64 { return i.size }
 type receiving struct {
 	Local, Server string
 	Port          uint16
-	Mode          string // of mcast
-	Inflate       bool   // else chunks are thrown away as they are
+	Inflate       bool // else chunks are thrown away as they are
 	Times         int
 }
 
@@ -183,9 +182,6 @@ func (c *receiving) play(begin func() error) (out received, err error) {
 	before := cpu()
 	for range c.Times {
 		o := mcast.Options{Group: netip.MustParseAddr(group), Port: c.Port, Local: local}
-		if err := setMode(&o, c.Mode); err != nil {
-			return out, err
-		}
 		conn, err := mcast.Open(o)
 		if err != nil {
 			return out, err
