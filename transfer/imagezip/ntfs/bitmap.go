@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	bitmapRead = 64 << 10 // bytes read at once
+	bitmapRead = 16 << 10 // bytes read at once
 	maxSpans   = 4 << 20  // of the list; a volume in more pieces than that saves too much
 )
 

@@ -51,6 +51,8 @@ type file struct {
 	flags   uint16
 	links   int // names; 0: one
 	stream  bool
+	reparse bool // its content is elsewhere
+	fresh   bool // nothing was ever written: the content is not initialised
 	inBlock bool // its entry is in an index block, not in the record of the root directory
 }
 
@@ -375,12 +377,19 @@ func (v *volume) root() {
 		if f.system {
 			le.PutUint32(standard[32:], 0x26)
 		}
+		if f.reparse {
+			standard[33] |= 4
+		}
 		attrs := [][]byte{residentAttr(0x10, "", standard)}
 		for range max(f.links, 1) {
 			attrs = append(attrs, residentAttr(0x30, "", nameKey(f.name)))
 		}
 		v.put(f.pieces, f.content)
-		attrs = append(attrs, v.extent(0x80, "", f.flags, f.pieces, 0, f.size, f.size))
+		initialized := f.size
+		if f.fresh {
+			initialized = 0
+		}
+		attrs = append(attrs, v.extent(0x80, "", f.flags, f.pieces, 0, f.size, initialized))
 		if f.stream {
 			attrs = append(attrs, residentAttr(0x80, "other", []byte("stream")))
 		}

@@ -183,6 +183,22 @@ func TestFreeClusters(t *testing.T) {
 	})
 }
 
+// A $Bitmap that is read in several goes.
+func TestLargeBitmap(t *testing.T) {
+	v := plain()
+	v.cluster, v.clusters = 512, 140000
+	v.mft, v.mirror = []piece{{20, 50}}, 80
+	v.log, v.index, v.bitmap = []piece{{90, 32}}, []piece{{130, 16}}, []piece{{1000, 20}, {600, 15}}
+	v.free = make([]bool, v.clusters)
+	for i := 2000; i < v.clusters; i++ {
+		v.free[i] = i/100%3 > 0 || i > 131000 && i < 131100 // a run over the end of what is read first
+	}
+	fs, found, err := probe(memory{b: v.build()}, free.Options{})
+	require.NoError(t, err)
+	require.True(t, found)
+	requireFree(t, v, v.free, fs)
+}
+
 // plain is a volume of 500 clusters of 4 KiB, of which the second half is free. Its $Bitmap has more than one cluster only
 // in order to have two parts.
 func plain() *volume {
@@ -259,6 +275,10 @@ func TestUnclean(t *testing.T) {
 		{"resumed", hiber("wake"), "", pageLeftOut},
 		{"resumed, newer", hiber("WAKE"), "", pageLeftOut},
 		{"never hibernated", hiber(""), "", pageLeftOut},
+		{"never written", func(v *volume) {
+			hiber("hibr")(v) // what was in the clusters before
+			v.files[0].fresh = true
+		}, "", pageLeftOut},
 		{"compressed", func(v *volume) {
 			hiber("")(v)
 			v.files[0].flags = 1
@@ -302,6 +322,7 @@ func TestPageFiles(t *testing.T) {
 		{"another name", func(f *file) { f.name = "pagefile.sy" }, 0},
 		{"compressed", func(f *file) { f.flags = 1 }, 0},
 		{"encrypted", func(f *file) { f.flags = 0x4000 }, 0},
+		{"reparse point", func(f *file) { f.reparse = true }, 0},
 		{"two names", func(f *file) { f.links = 2 }, 0},
 		{"two streams", func(f *file) { f.stream = true }, 0},
 		{"short", func(f *file) { f.pieces, f.size = []piece{{100, 16}}, 16*4096 }, 0},
@@ -333,6 +354,14 @@ func TestPageFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, (250+pageLeftOut)*8, fs.Free.Total())
 	require.Len(t, fs.Notes, 1)
+	// The first 64 KiB are part of one cluster.
+	v = plain()
+	v.cluster = 128 << 10
+	v.files = []file{page("pagefile.sys")}
+	v.files[0].size = 20 * v.cluster
+	fs, _, err = probe(memory{b: v.build()}, free.Options{})
+	require.NoError(t, err)
+	require.EqualValues(t, (250+19)*256, fs.Free.Total())
 }
 
 func TestRefuses(t *testing.T) {
@@ -417,6 +446,7 @@ func TestRefuses(t *testing.T) {
 		{"list to another record", func(v *volume) { v.splitBitmap = true }, func(b []byte) { b[81*4096+64+16] = 3; b[81*4096+64+22] = 4 }, "record 3 of the MFT is no extension of record 6"},
 		{"list to a reused record", func(v *volume) { v.splitBitmap = true }, func(b []byte) { b[81*4096+64+22] = 99 }, "record 13 of the MFT is no extension of record 6"},
 		{"list without the part", func(v *volume) { v.splitBitmap = true }, func(b []byte) { b[81*4096+64+8] = 7 }, "has no part in record 13"},
+		{"gap before a part", func(v *volume) { v.splitBitmap = true }, func(b []byte) { b[81*4096+64+8], b[rec(13)+56+16], b[rec(13)+56+24] = 5, 5, 5 }, "has a part at cluster 5, after 1 clusters"},
 		{"part missing", func(v *volume) { v.splitMFT, v.mft = true, []piece{{10, 5}, {20, 2}} }, func(b []byte) { b[80*4096+64] = 0x90 }, "in 5 clusters"},
 		{"part twice", func(v *volume) { v.splitBitmap = true }, func(b []byte) { copy(b[81*4096+64:], b[81*4096+32:81*4096+64]) }, "has a part at cluster 0, after 1 clusters"},
 	} {

@@ -86,7 +86,7 @@ func entries(b []byte, header uint64, names []string, found map[string]uint64) e
 			return damaged("an index of the root directory has %v: run chkdsk", err)
 		}
 		for _, want := range names {
-			if name.name == want && name.parent == fileRoot {
+			if name.name == want {
 				found[want] = le.Uint64(b[at:])
 			}
 		}
