@@ -1,9 +1,8 @@
 package install
 
 import (
-	"hash"
+	"crypto/sha256"
 	"io"
-	"sync"
 
 	"loadnode/transfer/ndz"
 )
@@ -31,72 +30,87 @@ func newInflater() inflater {
 	return inflater{wholes: newBuffers(wholeInflate), pieces: newBuffers(pieceSize)}
 }
 
-// inflate returns the data of a chunk after all of it was inflated and checked once, and added to sum if there is one.
-func (f inflater) inflate(index int, chunk []byte, h ndz.Header, sum hash.Hash) (source, error) {
-	s, err := ndz.NewStream(chunk, h)
-	if err != nil {
-		return nil, ndz.Corrupt(index, err)
-	}
-	defer s.Close()
-	size := h.DataSize()
-	whole := size <= wholeInflate
-	from := f.pieces
-	if whole {
-		from = f.wholes
-	}
-	b := from.get()
-	for at := 0; ; {
-		piece := b.data
-		if whole {
-			piece = b.data[at:]
-			if len(piece) == 0 { // the buffer is full: what is left to read is the end
-				piece = b.end[:]
-			}
-		}
-		n, err := s.Read(piece)
-		if sum != nil {
-			sum.Write(piece[:n])
-		}
-		at += n
-		if err == io.EOF {
-			break
-		}
+// inflate returns the data of a chunk after all of it was inflated and checked once. It puts the SHA-256 of it in sum,
+// if there is one.
+func (f inflater) inflate(index int, chunk []byte, h ndz.Header, sum *ndz.Digest) (source, error) {
+	if size := h.DataSize(); size <= wholeInflate {
+		b := f.wholes.get()
+		data, err := ndz.Inflate(chunk, h, b.data)
 		if err != nil {
 			b.Close()
 			return nil, ndz.Corrupt(index, err)
 		}
-	}
-	if whole {
-		b.rest = b.data[:size]
+		if sum != nil {
+			*sum = sha256.Sum256(data)
+		}
+		b.rest = data
 		return b, nil
 	}
-	b.Close()
-	if s, err = ndz.NewStream(chunk, h); err != nil {
+	if err := f.check(chunk, h, sum); err != nil {
+		return nil, ndz.Corrupt(index, err)
+	}
+	s, err := ndz.NewStream(chunk, h)
+	if err != nil {
 		return nil, ndz.Corrupt(index, err)
 	}
 	return s, nil
 }
 
-// buffers are kept for reuse: an installer has one set for whole chunks and one for pieces.
+// check inflates a chunk in pieces and keeps nothing but the digest.
+func (f inflater) check(chunk []byte, h ndz.Header, sum *ndz.Digest) error {
+	s, err := ndz.NewStream(chunk, h)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	b := f.pieces.get()
+	defer b.Close()
+	digest := sha256.New()
+	for {
+		n, err := s.Read(b.data)
+		if sum != nil {
+			digest.Write(b.data[:n])
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if sum != nil {
+		digest.Sum(sum[:0])
+	}
+	return nil
+}
+
+// mostFree is how many buffers of a kind are kept for reuse: one for each worker that an installation is likely to have.
+const mostFree = 8
+
+// buffers are kept for reuse: an installer has one set for whole chunks and one for pieces. Unlike a sync.Pool it does
+// not forget them now and then: making one costs as much as inflating a chunk.
 type buffers struct {
-	pool sync.Pool
+	free chan *buffer
+	size int
 }
 
 func newBuffers(size int) *buffers {
-	return &buffers{pool: sync.Pool{New: func() any { return &buffer{data: make([]byte, size)} }}}
+	return &buffers{free: make(chan *buffer, mostFree), size: size}
 }
 
 func (s *buffers) get() *buffer {
-	b := s.pool.Get().(*buffer)
-	b.home = s
-	return b
+	select {
+	case b := <-s.free:
+		return b
+	default:
+		return &buffer{data: make([]byte, s.size), home: s}
+	}
 }
 
 // buffer holds inflated data.
 type buffer struct {
 	data []byte
 	rest []byte // what was not read yet
-	end  [1]byte
 	home *buffers
 }
 
@@ -119,5 +133,8 @@ func (b *buffer) next(n int) []byte {
 // Close gives the buffer back.
 func (b *buffer) Close() {
 	b.rest = nil
-	b.home.pool.Put(b)
+	select {
+	case b.home.free <- b:
+	default:
+	}
 }

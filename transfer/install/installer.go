@@ -2,7 +2,6 @@ package install
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -18,8 +17,10 @@ type Installer struct {
 	seed maphash.Seed
 	inflater
 
-	mu     sync.Mutex
-	chunks map[int]*record
+	mu      sync.Mutex
+	chunks  map[int]*record
+	records []record // of the chunks that are expected, so that none has to be made while they come
+	writers sync.Pool
 
 	done, duplicates         atomic.Int64
 	written, filled, covered atomic.Int64
@@ -36,6 +37,10 @@ type record struct {
 	hashes      []uint64     // only for read-back: of each piece of each region
 }
 
+// mostRecords is for how many chunks memory is set aside at once: an image of 32 GiB. The number may be the word of a
+// stranger.
+const mostRecords = 1 << 15
+
 // New checks the configuration. With a manifest it also checks that the image has room.
 func New(cfg Config) (*Installer, error) {
 	if cfg.Target == nil {
@@ -47,8 +52,14 @@ func New(cfg Config) (*Installer, error) {
 	if cfg.Fill < Skip || cfg.Fill > Pattern {
 		return nil, fmt.Errorf("install: unknown fill %d", cfg.Fill)
 	}
+	expected := cfg.Chunks
+	if cfg.Manifest != nil {
+		expected = len(cfg.Manifest.Chunks)
+	}
+	expected = max(0, min(expected, mostRecords))
 	in := &Installer{cfg: cfg, seed: maphash.MakeSeed(), inflater: newInflater(),
-		chunks: make(map[int]*record)}
+		chunks: make(map[int]*record, expected), records: make([]record, expected)}
+	in.writers.New = func() any { return &writer{in: in} }
 	if m := cfg.Manifest; m != nil {
 		if err := m.Validate(); err != nil {
 			return nil, err
@@ -89,88 +100,97 @@ func (in *Installer) Install(ctx context.Context, index int, chunk []byte) error
 	if index < 0 || index >= ndz.MaxChunks {
 		return fmt.Errorf("install: chunk number %d", index)
 	}
-	if !in.claim(index) {
+	rec := in.claim(index)
+	if rec == nil {
 		in.duplicates.Add(1)
 		return nil
 	}
-	rec, err := in.install(ctx, index, chunk)
+	err := in.install(ctx, index, chunk, rec)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if err != nil {
+		*rec = record{}
 		delete(in.chunks, index)
 		return err
 	}
 	rec.done = true
-	in.chunks[index] = rec
 	in.done.Add(1)
 	return nil
 }
 
-func (in *Installer) claim(index int) bool {
+// claim returns the record of a chunk to whom comes first, nil to others.
+func (in *Installer) claim(index int) *record {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.chunks[index] != nil {
-		return false
+		return nil
 	}
-	in.chunks[index] = &record{}
-	return true
+	rec := &record{}
+	if index < len(in.records) {
+		rec = &in.records[index]
+	}
+	in.chunks[index] = rec
+	return rec
 }
 
-func (in *Installer) install(ctx context.Context, index int, chunk []byte) (*record, error) {
-	h, err := in.check(index, chunk)
-	if err != nil {
-		return nil, err
+func (in *Installer) install(ctx context.Context, index int, chunk []byte, rec *record) error {
+	w := in.writers.Get().(*writer)
+	defer in.writers.Put(w)
+	h := &w.header
+	if err := in.check(index, chunk, h); err != nil {
+		return err
 	}
 	if err := in.checkRoom(int64(h.Last)*ndz.SectorSize - int64(h.ShortTail())); err != nil {
-		return nil, err
+		return err
 	}
-	rec := &record{described: h.Described, first: h.First, last: h.Last, tail: h.ShortTail()}
+	rec.described, rec.first, rec.last, rec.tail = h.Described, h.First, h.Last, h.ShortTail()
 	src, err := in.data(index, chunk, h, rec)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer src.Close()
-	w := writer{in: in, ctx: ctx, rec: rec}
+	w.ctx, w.rec = ctx, rec
+	defer func() { w.ctx, w.rec = nil, nil }()
 	if err := w.chunk(src, h); err != nil {
-		return nil, err
+		return err
 	}
 	in.covered.Add(int64(h.Last-h.First)*ndz.SectorSize - int64(rec.tail))
-	return rec, nil
+	return nil
 }
 
 // check compares the chunk with the manifest and decodes its header.
-func (in *Installer) check(index int, chunk []byte) (ndz.Header, error) {
+func (in *Installer) check(index int, chunk []byte, h *ndz.Header) error {
 	m := in.cfg.Manifest
 	if m != nil {
 		if err := m.CheckChunk(index, chunk); err != nil {
-			return ndz.Header{}, err
+			return err
 		}
 	} else if len(chunk) != ndz.ChunkSize {
-		return ndz.Header{}, ndz.Corrupt(index, fmt.Errorf("%w: %d bytes instead of %d", ndz.ErrFormat, len(chunk), ndz.ChunkSize))
+		return ndz.Corrupt(index, fmt.Errorf("%w: %d bytes instead of %d", ndz.ErrFormat, len(chunk), ndz.ChunkSize))
 	}
-	h, err := ndz.ParseHeader(chunk)
-	if err != nil {
-		return h, ndz.Corrupt(index, err)
+	if err := h.Parse(chunk); err != nil {
+		return ndz.Corrupt(index, err)
 	}
 	if m != nil {
 		if c := m.Chunks[index]; c.First != h.First || c.Last != h.Last || c.DataSize != h.DataSize() {
-			return h, ndz.Corrupt(index, fmt.Errorf("%w: the header differs from what the manifest says", ndz.ErrFormat))
+			return ndz.Corrupt(index, fmt.Errorf("%w: the header differs from what the manifest says", ndz.ErrFormat))
 		}
 	}
-	return h, nil
+	return nil
 }
 
-// data returns the inflated data, compared with the manifest.
-func (in *Installer) data(index int, chunk []byte, h ndz.Header, rec *record) (source, error) {
+// data returns the inflated data, compared with the manifest. That is no repetition of check: the digest of the chunk
+// says that what came is what the manifest means, the digest of the data that this machine made of it what the maker of
+// the manifest did. A bit that falls over in memory, or a decoder that is wrong, is found here, before the disk is
+// touched.
+func (in *Installer) data(index int, chunk []byte, h *ndz.Header, rec *record) (source, error) {
 	if in.cfg.Manifest == nil {
-		return in.inflate(index, chunk, h, nil)
+		return in.inflate(index, chunk, *h, nil)
 	}
-	sum := sha256.New()
-	src, err := in.inflate(index, chunk, h, sum)
+	src, err := in.inflate(index, chunk, *h, &rec.data)
 	if err != nil {
 		return nil, err
 	}
-	rec.data = ndz.Digest(sum.Sum(nil))
 	if want := in.cfg.Manifest.Chunks[index].DataSHA256; rec.data != want {
 		src.Close()
 		return nil, ndz.Corrupt(index, fmt.Errorf("it inflates to data with SHA-256 %s, the manifest says %s (is the memory of this machine sound?)",

@@ -6,23 +6,30 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"slices"
 
 	"loadnode/transfer/ndz"
 )
 
-// writer puts one chunk on the target.
+// writeSize is the most that is written in one call, and a multiple of where all but the first of a region begin: large
+// enough for any disk, small enough that an end of the context is not noticed late.
+const writeSize = 1 << 20
+
+// writer puts one chunk after the other on the target.
 type writer struct {
-	in   *Installer
-	ctx  context.Context
-	rec  *record
-	hash maphash.Hash
+	in     *Installer
+	ctx    context.Context
+	rec    *record
+	hash   maphash.Hash
+	header ndz.Header
 }
 
 // chunk writes the regions of a chunk and fills what it describes as free. V1 describes only what lies between its
 // regions (§6).
-func (w *writer) chunk(src source, h ndz.Header) error {
+func (w *writer) chunk(src source, h *ndz.Header) error {
 	if w.in.cfg.ReadBack {
-		w.rec.regions = h.Regions
+		w.rec.regions = slices.Clone(h.Regions)
+		w.hash.Reset()
 		w.hash.SetSeed(w.in.seed)
 	}
 	at := h.First
@@ -49,7 +56,15 @@ func (in *Installer) byteOf(sector uint64) int64 {
 
 func (w *writer) region(src source, off, size int64) error {
 	if b, ok := src.(*buffer); ok {
-		return w.write(off, b.next(int(size)), true)
+		for size > 0 {
+			n := min(size, writeSize-off%writeSize)
+			size -= n
+			if err := w.write(off, b.next(int(n)), size == 0); err != nil {
+				return err
+			}
+			off += n
+		}
+		return nil
 	}
 	b := w.in.pieces.get()
 	defer b.Close()

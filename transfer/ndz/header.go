@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Sizes of the format (§1), in bytes unless they say otherwise.
@@ -92,58 +93,66 @@ func (h Header) ShortTail() int {
 // beyond them. The error wraps [ErrFormat] or [ErrUnsupported] and names the field that is wrong.
 func ParseHeader(chunk []byte) (Header, error) {
 	var h Header
+	err := h.Parse(chunk)
+	return h, err
+}
+
+// Parse is [ParseHeader] into an existing header, whose slices it uses again. After an error the header must not be
+// used for anything but another Parse.
+func (h *Header) Parse(chunk []byte) error {
+	*h = Header{Regions: h.Regions[:0], Relocs: h.Relocs[:0]}
 	if len(chunk) < HeaderSize {
-		return h, fmt.Errorf("%w: %d bytes, a header has %d", ErrFormat, len(chunk), HeaderSize)
+		return fmt.Errorf("%w: %d bytes, a header has %d", ErrFormat, len(chunk), HeaderSize)
 	}
 	le := binary.LittleEndian
 	version, err := magicVersion(chunk)
 	if err != nil {
-		return h, err
+		return err
 	}
 	h.Version = version
 	h.Described = version >= 2
 
 	size := le.Uint32(chunk[4:])
 	if size == 0 || size > MaxPayload {
-		return h, fmt.Errorf("%w: payload size %d, must be 1 to %d", ErrFormat, size, MaxPayload)
+		return fmt.Errorf("%w: payload size %d, must be 1 to %d", ErrFormat, size, MaxPayload)
 	}
 	h.PayloadSize = int(size)
 	h.Index = int(int32(le.Uint32(chunk[8:])))
 	if area := le.Uint32(chunk[16:]); area != HeaderSize {
-		return h, fmt.Errorf("%w: header area of %d bytes, must be %d", ErrFormat, area, HeaderSize)
+		return fmt.Errorf("%w: header area of %d bytes, must be %d", ErrFormat, area, HeaderSize)
 	}
 	regions, relocs := le.Uint32(chunk[20:]), uint32(0)
 	if h.Described {
 		relocs = le.Uint32(chunk[32:])
 	}
 	if regions == 0 {
-		return h, fmt.Errorf("%w: no regions", ErrFormat)
+		return fmt.Errorf("%w: no regions", ErrFormat)
 	}
 	need := uint64(headerBytes[version]) + regionBytes*uint64(regions) + relocBytes*uint64(relocs)
 	if need > HeaderSize {
-		return h, fmt.Errorf("%w: %d regions and %d relocations do not fit the header area", ErrFormat, regions, relocs)
+		return fmt.Errorf("%w: %d regions and %d relocations do not fit the header area", ErrFormat, regions, relocs)
 	}
 	if version == 4 {
 		if err := h.parseV4(chunk); err != nil {
-			return h, err
+			return err
 		}
 	}
 	if err := h.parseRegions(chunk[headerBytes[version]:], int(regions)); err != nil {
-		return h, err
+		return err
 	}
 	h.First, h.Last = h.Regions[0].Start, h.Regions[regions-1].End()
 	if h.Described {
 		first, last := uint64(le.Uint32(chunk[24:])), uint64(le.Uint32(chunk[28:]))
 		if first > h.First {
-			return h, fmt.Errorf("%w: first sector %d lies behind region 0 at %d", ErrFormat, first, h.First)
+			return fmt.Errorf("%w: first sector %d lies behind region 0 at %d", ErrFormat, first, h.First)
 		}
 		if last < h.Last {
-			return h, fmt.Errorf("%w: last sector %d lies before the end of the last region at %d", ErrFormat, last, h.Last)
+			return fmt.Errorf("%w: last sector %d lies before the end of the last region at %d", ErrFormat, last, h.Last)
 		}
 		h.First, h.Last = first, last
 	}
 	at := headerBytes[version] + regionBytes*int(regions)
-	return h, h.parseRelocs(chunk[at:], int(relocs))
+	return h.parseRelocs(chunk[at:], int(relocs))
 }
 
 func magicVersion(chunk []byte) (int, error) {
@@ -174,7 +183,7 @@ func (h *Header) parseV4(chunk []byte) error {
 }
 
 func (h *Header) parseRegions(b []byte, n int) error {
-	h.Regions = make([]Region, n)
+	h.Regions = slices.Grow(h.Regions[:0], n)[:n]
 	var end uint64
 	for i := range h.Regions {
 		r := Region{
@@ -200,7 +209,7 @@ func (h *Header) parseRelocs(b []byte, n int) error {
 	if n == 0 {
 		return nil
 	}
-	h.Relocs = make([]Reloc, n)
+	h.Relocs = slices.Grow(h.Relocs[:0], n)[:n]
 	short := false
 	for i := range h.Relocs {
 		f := b[relocBytes*i:]
