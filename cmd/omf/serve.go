@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,6 +63,8 @@ services are in STATE/operator.json and STATE/service.json.`,
 		{"replicas", config.KeyReplicas, "N"},
 		{"http", config.KeyServeHTTP, "ADDRESS"},
 		{"bridge-listen", config.KeyBridgeListen, "ADDRESS"},
+		{"omf", config.KeyOMF, "WHEN"},
+		{"one-group", config.KeyOneGroup, "ON"},
 		{"http-base", config.KeyHTTPBase, "URL"},
 		{"interface", config.KeyInterface, "ADDRESS"},
 		{"group", config.KeyGroup, "ADDRESS"},
@@ -158,6 +161,14 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 		}
 	}
 	c.bridgeListen = a.get(config.KeyBridgeListen)
+	if c.omf, err = a.oneOf(config.KeyOMF, "auto", "on", "off"); err != nil {
+		return fail(err)
+	}
+	one, err := a.oneOf(config.KeyOneGroup, "off", "on")
+	if err != nil {
+		return fail(err)
+	}
+	c.frisbee.oneGroup = one == "on"
 	c.natsListen, c.http, c.httpBase = a.get(config.KeyNATSListen), a.get(config.KeyServeHTTP), strings.TrimSuffix(a.get(config.KeyHTTPBase), "/")
 	if sim != nil {
 		if c.sim, err = f.config(sim.nodes(), filepath.Join(c.state, roleSim)); err != nil {
@@ -169,6 +180,15 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 		return fail(err)
 	}
 	return c, nil
+}
+
+// oneOf reads a setting that is one of some words.
+func (a *app) oneOf(key string, words ...string) (string, error) {
+	v := a.cfg.Get(key)
+	if !slices.Contains(words, v.Text) {
+		return "", usagef("%s: %q; want one of %s", v.Origin, v.Text, strings.Join(words, ", "))
+	}
+	return v.Text, nil
 }
 
 // imageDir is where the images are. A directory that was named must exist: one

@@ -40,6 +40,7 @@ type serverConfig struct {
 	http         string // listening address; "none"
 	httpBase     string // as nodes reach it; "": derived
 	bridgeListen string // address for legacy agents that connect by themselves; "": none
+	omf          string // OMF's services: on, off, auto
 	frisbee      frisbeeConfig
 	policy       handler.Policy // zero fields: the handler's defaults
 	sim          *simConfig
@@ -49,11 +50,12 @@ type serverConfig struct {
 // frisbeeConfig is what the image service is told about the network; zero
 // values mean its own defaults.
 type frisbeeConfig struct {
-	iface netip.Addr
-	group netip.Addr
-	port  uint16
-	rate  int64
-	idle  time.Duration
+	iface    netip.Addr
+	group    netip.Addr
+	port     uint16
+	rate     int64
+	idle     time.Duration
+	oneGroup bool
 }
 
 // simPolicy is for nodes that boot in the given time at most: what is late

@@ -1,17 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"loadnode/agent/sim"
 	"loadnode/bus"
 	"loadnode/events"
 	"loadnode/frisbeesvc"
+	"loadnode/frisbeesvc/compat"
 	"loadnode/handler"
+	dataplane "loadnode/transfer/server"
 )
 
 // roles makes the roles of this process with what they need. The function
@@ -98,16 +103,43 @@ func (s *server) frisbeeRole(ctx context.Context) (role, func(), error) {
 	f := s.cfg.frisbee
 	svc, err := frisbeesvc.New(frisbeesvc.Config{
 		Testbed: s.cfg.testbed, Images: s.cfg.images, Conn: conn, Interface: f.iface, HTTPBase: s.cfg.httpBase,
-		GroupBase: f.group, PortBase: f.port, Rate: f.rate, Idle: f.idle, Version: version, Logger: s.log.With("role", roleFrisbee),
+		GroupBase: f.group, PortBase: f.port, OneGroup: f.oneGroup, Rate: f.rate, Idle: f.idle, Version: version, Logger: s.log.With("role", roleFrisbee),
 	})
 	if err != nil {
 		conn.Close()
 		return role{}, nil, err
 	}
 	svc.Register(s.mux)
-	return role{run: svc.Run, ready: func(ctx context.Context) error {
+	run := svc.Run
+	if s.cfg.omf == "on" || s.cfg.omf == "auto" && loopback(s.cfg.http) {
+		omf, err := s.omfServices(conn)
+		if err != nil {
+			conn.Close()
+			return role{}, nil, err
+		}
+		omf.Register(s.mux)
+		run = func(ctx context.Context) error {
+			group, ctx := errgroup.WithContext(ctx)
+			group.Go(func() error { return svc.Run(ctx) })
+			group.Go(func() error { return omf.Run(ctx) })
+			return group.Wait()
+		}
+	}
+	return role{run: run, ready: func(ctx context.Context) error {
 		return s.answering(ctx, events.FrisbeeSubject(s.cfg.testbed, events.FrisbeeStatus))
 	}}, conn.Close, nil
+}
+
+// omfServices are the HTTP services of OMF, as clients of the bus.
+func (s *server) omfServices(conn *bus.Conn) (*compat.Service, error) {
+	cfg := compat.Config{
+		Testbed: s.cfg.testbed, Ask: conn.Request, Base: s.cfg.httpBase, Bandwidth: cmp.Or(s.cfg.frisbee.rate, dataplane.DefaultRate),
+		Known: func(testbed string) bool { _, ok := s.cfg.inventory.Testbed(testbed); return ok },
+	}
+	if s.cfg.frisbee.group.IsValid() {
+		cfg.Group = s.cfg.frisbee.group.String()
+	}
+	return compat.New(cfg)
 }
 
 func (s *server) simRole(context.Context) (role, func(), error) {

@@ -75,7 +75,9 @@ var table = []rule{
 	{"handler/power", []string{"events", "bus", "handler/inventory"}, []string{"x/sys"}},
 	{"handler/power/powertest", []string{"events", "handler/power", "handler/inventory"}, []string{"testify"}},
 
+	{"frisbeesvc/compat", []string{"events", "bus"}, nil},
 	{"frisbeesvc", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
+	{"agent/legacy/internal/transcript", nil, []string{"testify"}},
 	{"agent", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
 
 	{"cmd/internal", nil, nil},

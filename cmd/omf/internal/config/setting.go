@@ -36,6 +36,8 @@ const (
 	KeyServeHTTP    = "serve.http"
 	KeyHTTPBase     = "serve.http_base"
 	KeyBridgeListen = "serve.bridge_listen"
+	KeyOMF          = "serve.omf"
+	KeyOneGroup     = "serve.one_group"
 	KeyInterface    = "serve.interface"
 	KeyGroup        = "serve.group"
 	KeyPort         = "serve.port"
@@ -72,6 +74,8 @@ func Settings() []Setting {
 		{KeyReplicas, "1", "copies of each stream on an external cluster, 1 to 5", ""},
 		{KeyServeHTTP, "127.0.0.1:5012", "where HTTP listens, or none", ""},
 		{KeyBridgeListen, "", "where legacy agents that connect by themselves are taken", "none"},
+		{KeyOMF, "auto", "the services of OMF on HTTP, which ask nobody who they are: on, off, or auto, which is on where only this machine can reach them", ""},
+		{KeyOneGroup, "off", "on: all sessions on one multicast group with ports of their own, for readers of OMF's status page", ""},
 		{KeyHTTPBase, "", "how nodes reach HTTP", "derived from --http"},
 		{KeyInterface, "127.0.0.1", "IPv4 address of the interface that sends image data", ""},
 		{KeyGroup, "", "first multicast group of image sessions", "239.192.77.0"},
