@@ -53,6 +53,8 @@ var table = []rule{
 	{"transfer/inflate", nil, nil},
 	{"transfer/ndz", []string{"transfer/inflate"}, []string{"compress", "x/sync"}},
 	{"transfer/disk", nil, []string{"x/sys"}},
+	{"transfer/disk/ptable", nil, nil},
+	{"transfer/grow", []string{"transfer/disk", "transfer/disk/ptable"}, []string{"x/sys"}},
 	{"transfer/install", []string{"transfer/ndz", "transfer/disk"}, []string{"x/sync"}},
 	{"transfer/imagezip", []string{"transfer/ndz", "transfer/disk", "transfer/disk/ptable"}, []string{"x/sync"}},
 	{"transfer/imagezip/free", nil, nil},
