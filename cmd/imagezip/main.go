@@ -13,7 +13,6 @@ import (
 	"loadnode/cmd/internal/outfile"
 	"loadnode/transfer/disk"
 	"loadnode/transfer/imagezip"
-	"loadnode/transfer/ndz"
 )
 
 func main() {
@@ -33,7 +32,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprint(stdout, usage)
 		return 0
 	case s.version:
-		fmt.Fprintf(stdout, "imagezip (loadnode), writes ndz V3\n")
+		fmt.Fprintf(stdout, "imagezip (loadnode), writes ndz V1, V3 and V4\n")
 		return 0
 	}
 	p := program{settings: s, ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr}
@@ -65,8 +64,12 @@ func (p *program) capture() error {
 		return err
 	}
 	defer src.Close()
-	if err := disk.Check(p.input, 0, 0, true); errors.Is(err, disk.ErrMounted) && !p.options.Unclean {
-		return fmt.Errorf("%w: unmount it, or use --force if it is mounted read-only", err)
+	err = disk.Check(p.input, 0, 0, true)
+	if (errors.Is(err, disk.ErrMounted) || errors.Is(err, disk.ErrInUse)) && !p.options.Unclean {
+		return fmt.Errorf("%w: what is in use changes while it is read; unmount it, or use --force if nothing writes to it", err)
+	}
+	if err := p.readBase(); err != nil {
+		return err
 	}
 	if p.info {
 		plan, err := imagezip.Examine(p.ctx, src, p.options)
@@ -83,6 +86,21 @@ func (p *program) capture() error {
 	})
 }
 
+func (p *program) readBase() error {
+	if p.base == "" {
+		return nil
+	}
+	f, err := os.Open(p.base)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if p.options.Base, err = imagezip.ReadSignature(f); err != nil {
+		return fmt.Errorf("%s: %w", p.base, err)
+	}
+	return nil
+}
+
 func sameFile(a, b string) bool {
 	x, err := os.Stat(a)
 	if err != nil {
@@ -92,48 +110,71 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
-// write opens the output, lets capture write the image, and only then puts the file in its place.
+// write opens the output, lets capture write the image, and only then puts the file in its place. Signature and UUID
+// follow: they mean nothing without the image.
 func (p *program) write(capture func(io.Writer) (imagezip.Stats, error)) error {
 	begin := time.Now()
 	var stats imagezip.Stats
-	run := func(w io.Writer) (err error) {
+	if p.debug > 1 {
+		p.options.Progress = p.progress()
+	}
+	err := p.toOutput(p.output, func(f *os.File, w io.Writer) (err error) {
+		if p.options.Version == 1 && f != nil {
+			p.options.Totals = f
+		}
 		if p.dots {
 			w = &dots{w: w, stderr: p.stderr}
 			defer fmt.Fprintln(p.stderr)
 		}
 		stats, err = capture(w)
 		return err
-	}
-	if err := p.toOutput(run); err != nil {
+	})
+	if err != nil {
 		return err
 	}
-	if p.debug > 0 {
-		p.describe(p.stderr, stats.Plan)
+	if err := p.writeBeside(stats); err != nil {
+		return err
 	}
-	for _, note := range stats.Notes {
-		fmt.Fprintf(p.stderr, "imagezip: warning: %s\n", note)
-	}
-	if stats.BadSectors > 0 {
-		fmt.Fprintf(p.stderr, "imagezip: warning: %d sectors could not be read and are zeros in the image\n", stats.BadSectors)
-	}
-	elapsed := time.Since(begin)
-	fmt.Fprintf(p.stderr, "%d of %d sectors in %d chunks, %d bytes of data in %.1f s (%.1f MB/s)\n", stats.Used, stats.Sectors, stats.Chunks,
-		stats.DataBytes, elapsed.Seconds(), float64(stats.DataBytes)/1e6/elapsed.Seconds())
+	p.report(stats, time.Since(begin))
 	return nil
 }
 
-func (p *program) toOutput(run func(io.Writer) error) error {
-	if p.output == "-" {
-		return run(p.stdout)
+// writeBeside writes what belongs to an image but is not in it.
+func (p *program) writeBeside(stats imagezip.Stats) error {
+	if stats.Signature != nil {
+		err := p.toOutput(p.signature, func(_ *os.File, w io.Writer) error {
+			_, err := stats.Signature.WriteTo(w)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("signature: %w", err)
+		}
 	}
-	plain, err := outfile.Plain(p.output)
+	if p.options.Version != 4 || p.output == "-" {
+		return nil
+	}
+	if plain, err := outfile.Plain(p.output); err != nil || !plain {
+		return err
+	}
+	return p.toOutput(p.output+".uuid", func(_ *os.File, w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%x\n", p.options.UUID)
+		return err
+	})
+}
+
+// toOutput lets run write a file, which is given as *os.File as well unless it is stdout.
+func (p *program) toOutput(path string, run func(*os.File, io.Writer) error) error {
+	if path == "-" {
+		return run(nil, p.stdout)
+	}
+	plain, err := outfile.Plain(path)
 	if err != nil {
 		return err
 	}
 	if !plain {
-		return p.toDevice(run)
+		return toDevice(path, run)
 	}
-	out, err := outfile.New(p.output)
+	out, err := outfile.New(path)
 	if err != nil {
 		return err
 	}
@@ -143,7 +184,7 @@ func (p *program) toOutput(run func(io.Writer) error) error {
 		return err
 	}
 	defer f.Close()
-	if err := run(f); err != nil {
+	if err := run(f, f); err != nil {
 		return err
 	}
 	if !p.noSync {
@@ -158,41 +199,21 @@ func (p *program) toOutput(run func(io.Writer) error) error {
 }
 
 // toDevice writes to /dev/null or a pipe. An image is no disk, so disks are refused.
-func (p *program) toDevice(run func(io.Writer) error) error {
-	st, err := os.Stat(p.output)
+func toDevice(path string, run func(*os.File, io.Writer) error) error {
+	st, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
 	if st.Mode().Type() == os.ModeDevice {
-		return fmt.Errorf("%s is a disk: the output is an image file (to write an image to a disk, use imageunzip)", p.output)
+		return fmt.Errorf("%s is a disk: the output is an image file (to write an image to a disk, use imageunzip)", path)
 	}
-	f, err := os.OpenFile(p.output, os.O_WRONLY, 0)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := run(f); err != nil {
+	if err := run(f, f); err != nil {
 		return err
 	}
 	return f.Close()
-}
-
-func (p *program) describe(w io.Writer, plan imagezip.Plan) {
-	fmt.Fprintf(w, "%s: %s", p.input, plan.Kind)
-	if plan.Label != "" {
-		fmt.Fprintf(w, " %q", plan.Label)
-	}
-	fmt.Fprintf(w, ", %d sectors: %d to save (%d bytes), %d free, %d free in runs too short to leave out\n",
-		plan.Sectors, plan.Used, plan.Used*ndz.SectorSize, plan.Free, plan.Forgotten)
-}
-
-// dots shows a dot for each chunk written.
-type dots struct {
-	w      io.Writer
-	stderr io.Writer
-}
-
-func (d *dots) Write(p []byte) (int, error) {
-	fmt.Fprint(d.stderr, ".")
-	return d.w.Write(p)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -137,19 +138,25 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-z10", in, out}, "0 to 9"},
 		{[]string{"-zx", in, out}, "0 to 9"},
 		{[]string{"-c", "-1", in, out}, "number of sectors"},
-		{[]string{"-c0", in, out}, "nothing to capture"},
+		{[]string{"-c0", in, out}, "number of sectors, 1 to"},
 		{[]string{"-Fx", in, out}, "number of sectors"},
-		{[]string{"-lr", in, out}, "exclude"},
+		{[]string{"-lr", in, out}, "exclude"}, {[]string{"-nl", in, out}, "exclude"}, {[]string{"--disk", "-r", in, out}, "exclude"},
 		{[]string{"-fS131", in, out}, "exclude"},
-		{[]string{"-S7", in, out}, "only 131"},
+		{[]string{"-S165", in, out}, "FreeBSD"}, {[]string{"-S0", in, out}, "1 to 255"}, {[]string{"-S5", in, out}, "contains partitions"},
 		{[]string{"-q", in, out}, "unknown option -q"},
-		{[]string{"-1", in, out}, "V1 images"},
-		{[]string{"-s", "2", in, out}, "partition"},
-		{[]string{"-I2", in, out}, "partition"}, {[]string{"-R2", in, out}, "partition"},
-		{[]string{"-b", in, out}, "not understood"}, {[]string{"-n", in, out}, "not understood"}, {[]string{"-M", in, out}, "not understood"},
-		{[]string{"-H", "x", in, out}, "delta"}, {[]string{"-U", "x", in, out}, "delta"}, {[]string{"-P5", in, out}, "delta"},
-		{[]string{"-aSHA1", in, out}, "V4"}, {[]string{"-e", "bf_cbc", in, out}, "V4"}, {[]string{"-kx", in, out}, "V4"}, {[]string{"-u00", in, out}, "V4"},
-		{[]string{"-L", in, out}, "relocations"},
+		{[]string{"-r1", in, "-"}, "stdout"}, {[]string{"-f1", in, out}, "incomplete"}, {[]string{"-r13", in, out}, "exclude"},
+		{[]string{"-r1u", "00112233445566778899aabbccddeeff", in, out}, "exclude"},
+		{[]string{"-r3u", "00112233445566778899aabbccddeeff", in, out}, "exclude"},
+		{[]string{"-s", "0", in, out}, "a partition, 1 to"}, {[]string{"-s1", "-c5", in, out}, "-c is not for partitions"},
+		{[]string{"-s1", "-I1", in, out}, "not for -s"}, {[]string{"-s1", "--disk", in, out}, "whole disk"},
+		{[]string{"-I2a", in, out}, "BSD partitions"}, {[]string{"-R2c", in, out}, "BSD partitions"},
+		{[]string{"-r", "-R1", "-", out}, "cannot be positioned"}, {[]string{"-ri", "-"}, "not with -i"},
+		{[]string{"-b", in, out}, "FreeBSD"}, {[]string{"-M", in, out}, "FreeBSD"},
+		{[]string{"-n", in, out}, "no whole number"},
+		{[]string{"-f", "-H", filepath.Join(dir, "missing"), in, out}, "no such file"}, {[]string{"-f", "-H", in, in, out}, "not a valid signature"},
+		{[]string{"-P5", in, out}, "-H makes"}, {[]string{"-P101", "-Hx", in, out}, "1 to 100"}, {[]string{"-Hx", "-Uy", in, out}, "run of its own"},
+		{[]string{"-aSHA1", in, out}, "manifest"}, {[]string{"-e", in, out}, "age, gpg"}, {[]string{"-kx", in, out}, "manifest"},
+		{[]string{"-u00", in, out}, "32 hexadecimal digits"}, {[]string{"-u", "00000000000000000000000000000000", in, out}, "not all zero"},
 	} {
 		code, stdout, stderr := call(strings.NewReader(""), c.args...)
 		require.Equal(t, 1, code, "%q", c.args)
@@ -158,14 +165,98 @@ func TestRefusals(t *testing.T) {
 		require.Equal(t, []string{"in"}, entries(t, dir), "%q", c.args)
 	}
 	require.NoError(t, os.WriteFile(in, make([]byte, 1<<20), 0o600))
-	code, _, stderr := call(nil, in, out)
+	code, _, stderr := call(nil, "-l", in, out)
 	require.Equal(t, 1, code)
-	require.Contains(t, stderr, "no ext2, ext3 or ext4 filesystem found: use -r")
+	require.Contains(t, stderr, "want ext2, ext3 or ext4 or XFS: use -r")
 	for _, arg := range []string{"-h", "-v"} {
 		code, stdout, _ := call(nil, arg)
 		require.Zero(t, code)
 		require.Contains(t, stdout, "imagezip")
 	}
+}
+
+// What is not recognised is saved whole, and -i says so.
+func TestUnknownContent(t *testing.T) {
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
+	luks := append([]byte("LUKS\xba\xbe\x00\x02"), make([]byte, 1<<20-8)...)
+	require.NoError(t, os.WriteFile(in, luks, 0o600))
+	code, stdout, stderr := call(nil, "-i", in)
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "saved whole: LUKS")
+	code, _, stderr = call(nil, "-dd", in, out)
+	require.Zero(t, code, stderr)
+	require.Contains(t, stderr, "100 %, 1 of 1 MB read")
+	require.Contains(t, stderr, "2048 of 2048 sectors in 1 chunks")
+	code, _, stderr = call(nil, "--drop-zeros", "-S142", in, out)
+	require.Zero(t, code, stderr)
+	require.Contains(t, stderr, "install it with zero fill")
+}
+
+// twoPartitions is a file with an MBR and two partitions of 1 MiB that nobody knows.
+func twoPartitions(t *testing.T, path string) []byte {
+	b := make([]byte, 4<<20)
+	for i := range b[1<<20 : 3<<20] {
+		b[1<<20+i] = byte(i >> 9 * 7)
+	}
+	for i, start := range []uint32{2048, 4096} {
+		e := b[446+16*i:]
+		e[4] = 0x83
+		binary.LittleEndian.PutUint32(e[8:], start)
+		binary.LittleEndian.PutUint32(e[12:], 2048)
+	}
+	b[510], b[511] = 0x55, 0xaa
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+	return b
+}
+
+func TestDiskAndVersions(t *testing.T) {
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
+	data := twoPartitions(t, in)
+	code, stdout, stderr := call(nil, "-i", in)
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "mbr, 8192 sectors: 6144 to save")
+	require.Regexp(t, `(?m)^ +2 +4096 +2048 +2048 +0 +0 +raw$`, stdout)
+	require.Regexp(t, `(?m)^ +- +6144 +2048 +0 +2048 +0 +space outside$`, stdout)
+	image := func(args ...string) []byte {
+		code, _, stderr := call(nil, append(args, in, out)...)
+		require.Zero(t, code, stderr)
+		b, err := os.ReadFile(out)
+		require.NoError(t, err)
+		return b
+	}
+	require.EqualValues(t, 3<<20, manifest(t, image()).DataBytes)
+	require.EqualValues(t, 2<<20, manifest(t, image("-I1", "-N", "-L")).DataBytes)
+	slice := image("-s", "2", "-R2")
+	require.EqualValues(t, 1<<20, manifest(t, slice).DataBytes)
+	h, err := ndz.ParseHeader(slice)
+	require.NoError(t, err)
+	require.Equal(t, []ndz.Region{{Start: 0, Size: 2048}}, h.Regions, "numbers count from the start of the partition")
+	content, err := ndz.Inflate(slice, h, nil)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data[2<<20:3<<20], content))
+
+	h, err = ndz.ParseHeader(image("-1"))
+	require.NoError(t, err)
+	require.Equal(t, 1, h.Version)
+	v4 := image("-u", "00112233-4455-6677-8899-aabbccddeeff")
+	require.Equal(t, []byte("\x6c\x69\x69\x69"), v4[:4])
+	require.Equal(t, "\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff", string(v4[0x148:0x158]))
+	uuid, err := os.ReadFile(out + ".uuid")
+	require.NoError(t, err)
+	require.Equal(t, "00112233445566778899aabbccddeeff\n", string(uuid))
+
+	// A signature, and what changed since.
+	sig := filepath.Join(dir, "sig")
+	image("-U", sig)
+	data[1<<20+5] ^= 1
+	require.NoError(t, os.WriteFile(in, data, 0o600))
+	require.EqualValues(t, 64<<10, manifest(t, image("-H", sig, "-P", "90")).DataBytes)
+	require.Equal(t, []string{"in", "out", "out.uuid", "sig"}, entries(t, dir))
+	code, _, stderr = call(nil, "-H", sig, "-P1", in, out)
+	require.Zero(t, code)
+	require.Contains(t, stderr, "whole image, no delta")
 }
 
 // brokenReader gives some data and then an error.

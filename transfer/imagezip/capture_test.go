@@ -66,6 +66,8 @@ func TestCaptureRawAndFile(t *testing.T) {
 	require.ErrorContains(t, err, "nothing to write")
 	_, err = CaptureStream(ctx, bytes.NewReader(data), io.Discard, Options{})
 	require.ErrorContains(t, err, "-r")
+	_, err = CaptureStream(ctx, bytes.NewReader(data), io.Discard, Options{Kind: Raw, Partition: 1})
+	require.ErrorContains(t, err, "-s")
 	broken := io.MultiReader(bytes.NewReader(data), iotestErr{})
 	_, err = CaptureStream(ctx, broken, io.Discard, Options{Kind: File})
 	require.ErrorContains(t, err, "read byte 1179653: cable pulled")
@@ -78,33 +80,6 @@ func TestCaptureRawAndFile(t *testing.T) {
 type iotestErr struct{}
 
 func (iotestErr) Read([]byte) (int, error) { return 0, errors.New("cable pulled") }
-
-// Captured again, a filesystem of the original tool's image gives the same regions as the original tool found.
-func TestSameRegionsAsOriginal(t *testing.T) {
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil; _, err = os.Stat(filepath.Join(dir, "go.mod")) {
-		require.NotEqual(t, "/", dir, "no go.mod above the test")
-		dir = filepath.Dir(dir)
-	}
-	original, err := os.ReadFile(filepath.Join(dir, "..", "shared", "vectors", "ndz", "v3-ext4.ndz"))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("the folder shared/vectors lies beside the module, and is not here")
-	}
-	require.NoError(t, err)
-	unit := expand(t, original)
-	var image bytes.Buffer
-	stats, err := Capture(context.Background(), memory(unit), &image, Options{MinFree: DefaultMinFree})
-	require.NoError(t, err)
-	require.Equal(t, "ext4", stats.Kind)
-	want, err := ndz.ParseHeader(original)
-	require.NoError(t, err)
-	got, err := ndz.ParseHeader(image.Bytes())
-	require.NoError(t, err)
-	require.Equal(t, want.Regions, got.Regions)
-	require.Equal(t, want.Last, got.Last)
-	require.True(t, bytes.Equal(unit, expand(t, image.Bytes())))
-}
 
 // badSectors is a source some sectors of which cannot be read.
 type badSectors struct {
@@ -256,21 +231,4 @@ func FuzzExamine(f *testing.F) {
 		require.NotEmpty(t, p.spans)
 		require.Zero(t, p.spans[0].Start, "the superblock is always saved")
 	})
-}
-
-// BenchmarkCapture compresses data like that of an operating system; bytes are those read.
-func BenchmarkCapture(b *testing.B) {
-	r := rand.New(rand.NewPCG(1, 2))
-	data := make([]byte, 64<<20)
-	for i := 0; i < len(data); i += 16 {
-		copy(data[i:], "0123456789abcdef")
-		for k := range 5 {
-			data[i+k] = byte(r.Uint32())
-		}
-	}
-	b.SetBytes(int64(len(data)))
-	for b.Loop() {
-		_, err := Capture(context.Background(), memory(data), io.Discard, Options{Kind: Raw, Level: ndz.DefaultLevel})
-		require.NoError(b, err)
-	}
 }
