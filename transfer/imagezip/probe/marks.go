@@ -16,15 +16,11 @@ var strong = []mark{
 	// On removable media the boot sector also is that of a FAT32 filesystem; the identifier behind it tells.
 	{name: "BitLocker volume", at: 424, magic: "\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01"},
 	{name: "BitLocker volume", at: 424, magic: "\x3b\x4d\xa8\x92\x80\xdd\x0e\x4d\x9e\x4e\xb1\xe3\x28\x4e\xae\xd8"},
-	{name: "LVM2 physical volume", check: lvm2},
+	markLVM2, markMD12, markIMSM, markDDF, markBcache,
 	{name: "Linux RAID member (metadata 1.1)", magic: mdMagic + "\x01\x00\x00\x00"},
-	{name: "Linux RAID member (metadata 1.2)", at: 4096, magic: mdMagic + "\x01\x00\x00\x00"},
 	{name: "Linux RAID member (metadata 1.0)", check: md10},
 	{name: "Linux RAID member (metadata 0.90)", check: md090},
-	{name: "Intel RAID member (IMSM)", check: imsm},
-	{name: "DDF RAID member", check: ddf},
 	{name: "ZFS pool member", check: zfs},
-	{name: "bcache device", at: 4096 + 24, magic: "\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81"},
 	{name: "bcachefs", at: 4096 + 24, magic: "\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef"},
 	{name: "Ceph BlueStore device", magic: "bluestore block device"},
 	{name: "VMFS volume", at: 1 << 20, magic: "\x0d\xd0\x01\xc0"},
@@ -49,6 +45,17 @@ var strong = []mark{
 	{name: "UFS2", check: ufs("\x19\x54\x01\x19")},
 	{name: "UFS1", check: ufs("\x00\x01\x19\x54")},
 }
+
+var (
+	markLVM2   = mark{name: "LVM2 physical volume", check: lvm2}
+	markMD12   = mark{name: "Linux RAID member (metadata 1.2)", at: 4096, magic: mdMagic + "\x01\x00\x00\x00"}
+	markIMSM   = mark{name: "Intel RAID member (IMSM)", check: imsm}
+	markDDF    = mark{name: "DDF RAID member", check: ddf}
+	markBcache = mark{name: "bcache device", at: 4096 + 24, magic: "\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81"}
+)
+
+// whole are the marks Disk knows: they lie outside of all partitions, and leave room for a table before them.
+var whole = []mark{markLVM2, markMD12, markIMSM, markDDF, markBcache}
 
 // weak are the marks that only Foreign knows.
 var weak = []mark{

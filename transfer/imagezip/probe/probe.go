@@ -22,9 +22,17 @@ func Foreign(r io.ReaderAt, size int64) (name string, found bool) {
 // before the probes of filesystems.
 //
 // size matters: md RAID with metadata 0.90 and 1.0, DDF and IMSM sit at the end of a source. Ask about each partition,
-// and about a whole disk only if it has no partition table: the end of its last partition can be the end of the disk.
+// and about a whole disk only if it has no partition table, because the end of its last partition can be the end of the
+// disk; if it has one, ask [Disk].
 func Member(r io.ReaderAt, size int64) (name string, found bool) {
 	return (&source{r: r, size: size}).first(strong)
+}
+
+// Disk names what a disk with a partition table belongs to as a whole: the table may be that of a RAID array over several
+// disks (firmware RAID), or be left over in front of a container that begins behind it. Then no partition is what it seems,
+// and all of the disk must be saved.
+func Disk(r io.ReaderAt, size int64) (name string, found bool) {
+	return (&source{r: r, size: size}).first(whole)
 }
 
 // mark is a recognisable thing on a source.

@@ -289,6 +289,21 @@ func TestNearly(t *testing.T) {
 	}
 }
 
+// Of what is at the start or the end of a disk, only some says that its partition table is not to be believed.
+func TestDisk(t *testing.T) {
+	found := map[string]int{}
+	for _, h := range heads() {
+		name, ok := probe.Disk(h.disk, h.disk.size)
+		require.Equal(t, ok, name != "")
+		if ok {
+			require.Equal(t, h.name, name)
+			found[name]++
+		}
+	}
+	require.Equal(t, map[string]int{"LVM2 physical volume": 2, "Linux RAID member (metadata 1.2)": 1, "Intel RAID member (IMSM)": 1,
+		"DDF RAID member": 1, "bcache device": 1}, found)
+}
+
 // What cannot be read cannot be ruled out.
 func TestReadErrors(t *testing.T) {
 	for _, at := range []int64{100, 4096, 64<<10 + 70, 128<<10 + 5, 384<<10 + 5, size - 8192 + 1, size - 64<<10 + 2, size - 512 + 1} {
