@@ -47,9 +47,7 @@ func (f *file) Zero(off, n int64) error {
 	if n <= 0 {
 		return nil
 	}
-	err := ignoringEINTR(func() error {
-		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-	})
+	err := f.punch(off, n)
 	if unsupported(err) {
 		return writeZeros(f, off, n)
 	}

@@ -48,6 +48,14 @@ func Open(path string, o Options) (Target, error) {
 		f.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	if o.Direct && !o.ReadOnly {
+		d, err := newDirect(t, f)
+		if err != nil {
+			t.Close()
+			return nil, err
+		}
+		return d, nil
+	}
 	return t, nil
 }
 

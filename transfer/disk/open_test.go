@@ -51,8 +51,40 @@ func conformance(t *testing.T, target Target) {
 		require.NoError(t, err)
 		require.Equal(t, make([]byte, 4096), got)
 	}
+	// What is not whole sectors stays as it is; of the rest nothing is promised.
+	_, err = target.WriteAt(old, 0)
+	require.NoError(t, err)
+	if d := target.(Discarder); d.CanDiscard() {
+		require.NoError(t, d.Discard(4096+100, 64<<10))
+		require.NoError(t, d.Discard(700, 100))
+		require.NoError(t, d.Discard(size, 4096))
+		got := make([]byte, len(old))
+		_, err = target.ReadAt(got, 0)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(old[1024:4096+100], got[1024:4096+100]), "before the range")
+		require.True(t, bytes.Equal(old[128<<10:], got[128<<10:]), "behind the range")
+	} else {
+		require.ErrorIs(t, d.Discard(4096, 64<<10), ErrNoDiscard)
+	}
+	// Writes of all alignments.
+	want := bytes.Clone(old)
+	for i, c := range []struct{ off, n int }{{0, 4096}, {1, 5}, {4095, 2}, {512, 1 << 20}, {4096, 3 << 19}, {1<<21 + 512, 1<<20 + 1024}, {4<<20 - 512, 512}, {5, 0}} {
+		p := bytes.Repeat([]byte{byte(i + 1)}, c.n)
+		n, err := target.WriteAt(p, int64(c.off))
+		require.NoError(t, err)
+		require.Equal(t, c.n, n)
+		copy(want[c.off:], p)
+	}
+	_, err = target.WriteAt(want[4096:128<<10], 4096)
+	require.NoError(t, err)
+	_, err = target.WriteAt(want[:4096], 0)
+	require.NoError(t, err)
 	require.NoError(t, target.Sync())
 	require.NoError(t, target.(interface{ Uncache() error }).Uncache())
+	back := make([]byte, len(want))
+	_, err = target.ReadAt(back, 0)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(want, back))
 	_, err = target.ReadAt(make([]byte, 1), target.Size())
 	require.ErrorIs(t, err, io.EOF)
 }
@@ -102,6 +134,17 @@ func TestZeroFreesSpace(t *testing.T) {
 	require.Less(t, blocks(), before/2)
 }
 
+func TestDirect(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk")
+	target, err := Open(path, Options{Create: true, Direct: true})
+	if err != nil {
+		require.ErrorContains(t, err, "direct I/O is not possible")
+		t.Skip(err)
+	}
+	conformance(t, target)
+	require.NoError(t, target.Close())
+}
+
 func TestOpenRefuses(t *testing.T) {
 	for path, says := range map[string]string{"/dev/null": "a character device", t.TempDir(): "a directory"} {
 		_, err := Open(path, Options{Create: true})
@@ -129,6 +172,12 @@ func TestBlockDevice(t *testing.T) {
 	require.True(t, target.Fixed())
 	_, err = Open(dev, Options{})
 	require.ErrorIs(t, err, ErrInUse, "a second writer must be kept out")
+	conformance(t, target)
+	require.NoError(t, target.Close())
+	target, err = Open(dev, Options{Direct: true})
+	require.NoError(t, err)
+	require.Equal(t, 512, target.(*direct).SectorSize())
+	require.True(t, target.(*direct).CanDiscard(), "a loop device over a file punches holes")
 	conformance(t, target)
 	require.NoError(t, target.Close())
 	readOnly, err := Open(dev, Options{ReadOnly: true})

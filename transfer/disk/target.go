@@ -28,4 +28,5 @@ type Options struct {
 	Regular  bool // a regular file is allowed (simulated nodes, tests, image conversion)
 	Create   bool // create a regular file that does not exist; implies Regular
 	Truncate bool // cut an existing regular file to nothing
+	Direct   bool // write around the page cache (O_DIRECT); an error where the system cannot do that
 }
