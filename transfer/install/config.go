@@ -26,7 +26,8 @@ type Config struct {
 	Limit    int64         // bytes of the target that belong to the unit; 0: up to the end
 	Fill     Fill
 	Pattern  uint32 // for Fill Pattern, little-endian
-	FillRest bool   // fill also what lies behind the described unit, to the end of the target or to Limit
+	Discard  bool   // discard free space before it is filled; alone (Fill Skip) this promises nothing of its content
+	FillRest bool   // fill (and discard) also what lies behind the described unit, to the end of the target or to Limit
 	ReadBack bool   // Finish reads everything again and compares; takes 8 bytes of memory for each 64 KiB of data
 	NoExtend bool   // an output file ends with its last data, even if the image describes free space behind it
 }

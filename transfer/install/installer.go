@@ -57,6 +57,9 @@ func New(cfg Config) (*Installer, error) {
 		expected = len(cfg.Manifest.Chunks)
 	}
 	expected = max(0, min(expected, mostRecords))
+	if err := cfg.checkDiscard(); err != nil {
+		return nil, err
+	}
 	in := &Installer{cfg: cfg, seed: maphash.MakeSeed(), inflater: newInflater(),
 		chunks: make(map[int]*record, expected), records: make([]record, expected)}
 	in.writers.New = func() any { return &writer{in: in} }

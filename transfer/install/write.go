@@ -116,11 +116,16 @@ func (w *writer) remember(off int64, p []byte, last bool) {
 
 // fill makes n bytes of free space what the configuration asks for.
 func (in *Installer) fill(ctx context.Context, off, n int64) error {
-	if n <= 0 || in.cfg.Fill == Skip {
+	if n <= 0 || in.cfg.Fill == Skip && !in.cfg.Discard {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if in.cfg.Discard {
+		if err := in.discard(off, n); err != nil || in.cfg.Fill == Skip {
+			return err
+		}
 	}
 	if in.cfg.Fill == Zero {
 		if err := in.cfg.Target.Zero(off, n); err != nil {
