@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 
 	"loadnode/agent"
+	"loadnode/agent/legacy/host"
+	"loadnode/agent/legacy/listener"
 	"loadnode/bus"
 )
 
@@ -68,7 +71,41 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return 0
 }
 
+// serve is the agent on the bus, for legacy controllers, or both, until ctx ends or one of them fails.
 func serve(ctx context.Context, s settings, log *slog.Logger) error {
+	machine := &agent.LinuxMachine{
+		RAMSystem: s.imaging, Local: s.address, AllowRegular: s.allowRegular,
+		Syscall: s.rebootSyscall || os.Getpid() == 1,
+	}
+	if s.legacyListen == "" {
+		return serveBus(ctx, s, machine, log)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp4", s.legacyListen)
+	if err != nil {
+		return err
+	}
+	legacy, err := listener.New(listener.Config{Listener: ln, Machine: &host.Machine{Machine: machine, Memory: s.memory << 20}, Logger: log})
+	if err != nil {
+		return err
+	}
+	log.Info("legacy controllers are served", "address", ln.Addr().String())
+	if s.nats == natsNone {
+		return legacy.Run(ctx)
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer cancel()
+		done <- legacy.Run(ctx)
+	}()
+	err = serveBus(ctx, s, machine, log)
+	cancel()
+	return errors.Join(err, <-done)
+}
+
+// serveBus is the agent on the bus.
+func serveBus(ctx context.Context, s settings, machine agent.Machine, log *slog.Logger) error {
 	conn, err := bus.Connect(ctx, bus.Config{
 		URLs: s.urls(), Name: "omf-agent " + s.node, Credential: s.credential, Logger: log,
 		Timeout: s.timeout, Wait: s.timeout == 0,
@@ -82,12 +119,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	defer conn.Close()
 	a, err := agent.New(agent.Config{
 		Testbed: s.testbed, Node: s.node, Boot: s.boot, Version: version, Conn: conn,
-		Machine: &agent.LinuxMachine{
-			RAMSystem: s.imaging, Local: s.address, AllowRegular: s.allowRegular,
-			Syscall: s.rebootSyscall || os.Getpid() == 1,
-		},
-		HTTP:   &http.Client{Timeout: s.httpTimeout},
-		Logger: log, Memory: s.memory << 20,
+		Machine: machine,
+		HTTP:    &http.Client{Timeout: s.httpTimeout},
+		Logger:  log, Memory: s.memory << 20,
 	})
 	if err != nil {
 		return err

@@ -15,6 +15,9 @@ import (
 	"loadnode/events"
 )
 
+// natsNone in place of URLs means that there is no bus.
+const natsNone = "none"
+
 const (
 	environment    = "OMF_AGENT_"
 	bootIDFile     = "/proc/sys/kernel/random/boot_id"
@@ -24,6 +27,7 @@ const (
 // settings are what flags and environment say.
 type settings struct {
 	nats          string
+	legacyListen  string
 	testbed, node string
 	boot          string
 	credential    *events.Credential
@@ -48,7 +52,8 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (setting
 	var credential, address string
 	f := flag.NewFlagSet("omf-agent", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&s.nats, "nats", "nats://127.0.0.1:4222", "`URL`s of the bus, separated by commas")
+	f.StringVar(&s.nats, "nats", "nats://127.0.0.1:4222", "`URL`s of the bus, separated by commas; none: there is no bus, only legacy controllers")
+	f.StringVar(&s.legacyListen, "legacy-listen", "", "`address` where controllers of OMF 4 are served, such as :9006; they need no password. Empty: nowhere")
 	f.StringVar(&s.testbed, "testbed", "default", "`name` of the testbed")
 	f.StringVar(&s.node, "node", "", "`name` of this node (required)")
 	f.StringVar(&credential, "credential", "", "`file` with the credential of this node, in JSON; -: read it from standard input")
@@ -76,6 +81,9 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (setting
 	}
 	if s.node == "" {
 		return s, errors.New("--node is required")
+	}
+	if s.nats == natsNone && s.legacyListen == "" {
+		return s, errors.New("--nats none needs --legacy-listen: nobody could reach the agent")
 	}
 	if s.memory < 2 || s.memory > 4096 {
 		return s, fmt.Errorf("--memory %d: possible are 2 to 4096 MiB", s.memory)

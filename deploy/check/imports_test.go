@@ -84,7 +84,7 @@ var table = []rule{
 
 	{"cmd/internal", nil, nil},
 	{"cmd/omf", []string{"..."}, []string{"cobra", "pflag", "prometheus", "yaml", "x/sys", "x/sync", "cloudevents", "nats.go", "compress"}},
-	{"cmd/omf-agent", []string{"events", "bus", "agent", "transfer/..."}, []string{"x/sys"}},
+	{"cmd/omf-agent", []string{"events", "bus", "agent", "agent/legacy/...", "transfer/..."}, []string{"x/sys"}},
 	{"cmd/frisbee", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"cmd/frisbeed", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"cmd/imagezip", []string{"transfer/...", "cmd/internal/..."}, nil},
