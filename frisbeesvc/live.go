@@ -175,7 +175,7 @@ func (t *term) open(ctx context.Context, img *image, lease string) (*live, error
 	}
 	l.record = events.ImageServed{Image: t.s.image(f.Image), Leases: []string{lease}, Session: events.Session{
 		ID: id, Group: l.address.Group.String(), Port: l.address.Port, Server: t.s.cfg.Interface.String(),
-		Rate: max(t.s.cfg.Rate, 0), Local: t.s.cfg.Interface.IsLoopback(),
+		Rate: t.s.cfg.sessionRate(), Local: t.s.cfg.Interface.IsLoopback(),
 	}}
 	if err := t.record(img, l); err != nil {
 		t.stop(l)
@@ -236,8 +236,12 @@ func (t *term) run(l *live) error {
 	if t.ctx.Err() != nil {
 		return context.Cause(t.ctx)
 	}
+	share, err := t.s.link.Session(1, 0)
+	if err != nil {
+		return err
+	}
 	run, err := session.Start(session.Config{
-		Image: l.file, Address: l.address, Local: t.s.cfg.Interface, Rate: t.s.cfg.Rate, Limiter: t.s.link, Listen: t.s.cfg.Listen,
+		Image: l.file, Address: l.address, Local: t.s.cfg.Interface, Rate: t.s.cfg.Rate, Limiter: share, Listen: t.s.cfg.Listen,
 	})
 	if err != nil {
 		return err
@@ -308,7 +312,7 @@ func (t *term) start(ctx context.Context, img *image, l *live) error {
 	t.s.log.Info("session resumed", "image", img.name, "session", n.record.Session.ID, "address", n.address, "leases", len(n.record.Leases))
 	here := n.record.Session
 	here.Server, here.Local = t.s.cfg.Interface.String(), t.s.cfg.Interface.IsLoopback()
-	here.Rate = max(t.s.cfg.Rate, 0)
+	here.Rate = t.s.cfg.sessionRate()
 	if here != n.record.Session { // another machine, or another network
 		moved := n
 		moved.record.Session = here

@@ -72,9 +72,12 @@ type Config struct {
 	GroupBase netip.Addr // its /24 is used; 239.192.77.0 if zero
 	PortBase  uint16     // DefaultPort if zero
 	OneGroup  bool       // all sessions on GroupBase itself: for readers of the legacy status
-	// Rate is the cap of all sessions together, bit/s on the wire; 0 means
+	// Rate is the cap of one session, bit/s on the wire; 0 means
 	// server.DefaultRate, server.Unlimited none.
 	Rate int64
+	// LinkRate is what all sessions together send over Interface at most,
+	// bit/s; they share it fairly. 0 means Rate, server.Unlimited no limit.
+	LinkRate int64
 	// Idle is how long a session without leases waits for clients; DefaultIdle
 	// if zero.
 	Idle    time.Duration
@@ -113,11 +116,14 @@ func (cfg *Config) defaults() error {
 	if err := cfg.pool().Validate(); err != nil {
 		return bad("%v", err)
 	}
-	if cfg.Rate < server.Unlimited || cfg.Idle < 0 {
+	if cfg.Rate < server.Unlimited || cfg.LinkRate < server.Unlimited || cfg.Idle < 0 {
 		return bad("negative rate or idle time")
 	}
 	if cfg.Rate == 0 {
 		cfg.Rate = server.DefaultRate
+	}
+	if cfg.LinkRate == 0 {
+		cfg.LinkRate = cfg.Rate
 	}
 	if cfg.Idle == 0 {
 		cfg.Idle = DefaultIdle
@@ -135,6 +141,14 @@ func (cfg *Config) defaults() error {
 		cfg.ID = machineID(cfg.Images)
 	}
 	return nil
+}
+
+// sessionRate is what one session sends at most, bit/s, 0 if nothing limits it.
+func (cfg *Config) sessionRate() int64 {
+	if cfg.Rate > 0 && cfg.LinkRate > 0 {
+		return min(cfg.Rate, cfg.LinkRate)
+	}
+	return max(cfg.Rate, cfg.LinkRate, 0)
 }
 
 func (cfg *Config) pool() session.Pool {
@@ -164,8 +178,9 @@ type Service struct {
 	cfg   Config
 	log   *slog.Logger
 	cat   *catalogue.Catalogue
-	link  *server.Bucket // shared by all sessions
-	nonce string         // tells the facts of this process from those of others
+	link  *server.Link // of Interface, shared by all sessions
+	clock *server.FineClock
+	nonce string // tells the facts of this process from those of others
 
 	facts   pending
 	ended   atomic.Int64 // blocks sent by sessions that have ended
@@ -184,7 +199,8 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("image service: %w", err)
 	}
-	s := &Service{cfg: cfg, log: cfg.Logger, link: server.NewBucket(cfg.Rate, nil), nonce: nonce}
+	clock := server.NewFineClock()
+	s := &Service{cfg: cfg, log: cfg.Logger, link: server.NewLink(cfg.LinkRate, clock), clock: clock, nonce: nonce}
 	s.facts.wake = make(chan struct{}, 1)
 	s.cat, err = catalogue.Open(catalogue.Config{Dir: cfg.Images, Observer: &s.facts, Now: cfg.Clock.Now})
 	if err != nil {
@@ -199,6 +215,7 @@ func New(cfg Config) (*Service, error) {
 // with it.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.cat.Close()
+	defer s.clock.Close()
 	if err := s.cfg.Conn.AwaitStreams(ctx); err != nil {
 		return quiet(ctx, fmt.Errorf("image service of %s: %w", s.cfg.Testbed, err))
 	}

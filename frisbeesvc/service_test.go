@@ -479,6 +479,7 @@ func TestRefusals(t *testing.T) {
 		"interface": func(c *Config) { c.Interface = c.GroupBase },
 		"group":     func(c *Config) { c.GroupBase = c.Interface },
 		"rate":      func(c *Config) { c.Rate = -7 },
+		"link rate": func(c *Config) { c.LinkRate = -7 },
 		"idle":      func(c *Config) { c.Idle = -1 },
 	} {
 		cfg := public
@@ -565,4 +566,24 @@ func TestDigestOfARequestIsHonoured(t *testing.T) {
 	b.start()
 	var root ndz.Digest = manifestOf(t, data).Root()
 	require.NoError(t, b.ask(events.FrisbeeServe, events.ServeRequest{Image: "a.ndz", Lease: "1", Digest: root.String()}, nil))
+}
+
+// TestRates: what a session may send, and what all of them together.
+func TestRates(t *testing.T) {
+	for _, tc := range []struct {
+		rate, link, session, total int64
+	}{
+		{0, 0, server.DefaultRate, server.DefaultRate},
+		{100, 0, 100, 100},
+		{100, 1000, 100, 1000},
+		{1000, 100, 100, 100},
+		{server.Unlimited, 0, 0, server.Unlimited},
+		{server.Unlimited, 500, 500, 500},
+		{500, server.Unlimited, 500, server.Unlimited},
+	} {
+		cfg := Config{Testbed: "t", Conn: new(bus.Conn), Rate: tc.rate, LinkRate: tc.link}
+		require.NoError(t, cfg.defaults())
+		require.Equal(t, tc.session, cfg.sessionRate(), "%+v", tc)
+		require.Equal(t, tc.total, cfg.LinkRate, "%+v", tc)
+	}
 }

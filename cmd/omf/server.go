@@ -53,7 +53,8 @@ type frisbeeConfig struct {
 	iface    netip.Addr
 	group    netip.Addr
 	port     uint16
-	rate     int64
+	rate     int64 // of one session
+	linkRate int64 // of all together
 	idle     time.Duration
 	oneGroup bool
 }

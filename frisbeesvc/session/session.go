@@ -29,6 +29,7 @@ type Config struct {
 	Address Address
 	Local   netip.Addr // own address; chooses the interface
 	Rate    int64      // bit/s on the wire; 0: server.DefaultRate
+	// Limiter is the session's share of the link; nil if it has the link for itself.
 	Limiter server.Limiter
 	// Listen opens the group; server.Listen if nil.
 	Listen func(mcast.Options) (mcast.Conn, error)

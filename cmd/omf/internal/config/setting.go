@@ -42,6 +42,7 @@ const (
 	KeyGroup        = "serve.group"
 	KeyPort         = "serve.port"
 	KeyRate         = "serve.rate"
+	KeyLinkRate     = "serve.link_rate"
 	KeyIdle         = "serve.idle"
 	KeyWindow       = "serve.window"
 	KeyCheckIn      = "serve.checkin"
@@ -80,7 +81,8 @@ func Settings() []Setting {
 		{KeyInterface, "127.0.0.1", "IPv4 address of the interface that sends image data", ""},
 		{KeyGroup, "", "first multicast group of image sessions", "239.192.77.0"},
 		{KeyPort, "", "first UDP port of image sessions", "7000"},
-		{KeyRate, "", "rate of all sessions together in bit/s on the wire, such as 500M or 2.5G", "300M"},
+		{KeyRate, "", "rate of one session at most, in bit/s on the wire, such as 500M or 2.5G", "300M"},
+		{KeyLinkRate, "", "rate of all sessions together, which they share", "that of one session"},
 		{KeyIdle, "", "how long a session without clients and leases stays", "5m"},
 		{KeyWindow, "", "nodes that boot at once", "64"},
 		{KeyCheckIn, "", "how long a node may take from reboot to agent", "3m30s, short with --sim"},
