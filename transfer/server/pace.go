@@ -37,8 +37,9 @@ const (
 	slowBurst = 10 * time.Millisecond
 )
 
-// burstAt is how many blocks are sent in one go at a rate: a millisecond's
-// worth within bounds, so that timers suffice and switches are not flooded.
+// burstAt is how many blocks are sent in one go at a rate: two milliseconds'
+// worth, as the original's, within bounds. Each sleep costs as much processor
+// time as sending several bursts; a switch has to have room for one.
 func burstAt(rate int64) int {
 	if rate <= 0 {
 		return maxBurst
@@ -46,7 +47,7 @@ func burstAt(rate int64) int {
 	worth := func(d time.Duration) int {
 		return int(min(float64(rate)*d.Seconds()/(WireBlock*8), maxBurst))
 	}
-	return max(worth(time.Millisecond), min(worth(slowBurst), goodBurst), 1)
+	return max(worth(2*time.Millisecond), min(worth(slowBurst), goodBurst), 1)
 }
 
 // Limiter says when bytes may go on the wire. Several sessions which share a
