@@ -35,7 +35,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stdout, "imagezip (loadnode), writes ndz V1, V3 and V4\n")
 		return 0
 	}
-	p := program{settings: s, ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr}
+	p := program{settings: s, machine: thisMachine(), ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr}
 	if err := p.capture(); err != nil {
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			err = context.Cause(ctx) // which signal it was
@@ -48,6 +48,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 type program struct {
 	settings
+	machine        machine
 	ctx            context.Context
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -64,9 +65,10 @@ func (p *program) capture() error {
 		return err
 	}
 	defer src.Close()
-	err = disk.Check(p.input, 0, 0, true)
-	if (errors.Is(err, disk.ErrMounted) || errors.Is(err, disk.ErrInUse)) && !p.options.Unclean {
-		return fmt.Errorf("%w: what is in use changes while it is read; unmount it, or use --force if nothing writes to it", err)
+	if !p.options.Unclean {
+		if err := p.machine.inUse(p.input); err != nil {
+			return fmt.Errorf("%w: what is in use changes while it is read; unmount it, or use --force if nothing writes to it", err)
+		}
 	}
 	if err := p.readBase(); err != nil {
 		return err

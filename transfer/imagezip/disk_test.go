@@ -184,8 +184,12 @@ func TestRefusesDisks(t *testing.T) {
 	// 2 TiB and more.
 	_, err = Examine(context.Background(), huge{memory(good)}, Options{})
 	require.ErrorContains(t, err, "2 TiB")
-	_, err = Examine(context.Background(), huge{memory(good)}, Options{Partition: 1})
-	require.NoError(t, err)
+	_, err = Examine(context.Background(), huge{memory(good)}, Options{MaxSectors: 1 << 32})
+	require.ErrorContains(t, err, "2 TiB")
+	for _, o := range []Options{{Partition: 1}, {MaxSectors: 1<<32 - 1}} {
+		_, err = Examine(context.Background(), huge{memory(good)}, o)
+		require.NoError(t, err)
+	}
 }
 
 // huge is a disk that says it is larger.

@@ -145,7 +145,11 @@ func (e *examiner) run() error {
 
 // fits refuses what the format has no numbers for.
 func (e *examiner) fits() error {
-	if n := e.plan.Sectors; n > ndz.MaxSector && e.o.MaxSectors == 0 {
+	n := e.plan.Sectors
+	if e.o.MaxSectors > 0 {
+		n = min(n, e.o.MaxSectors)
+	}
+	if n > ndz.MaxSector {
 		return fmt.Errorf("capture: the source has %d sectors, an image at most %d (2 TiB): capture its partitions one by one (-s)", n, ndz.MaxSector)
 	}
 	return nil

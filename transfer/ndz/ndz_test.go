@@ -415,14 +415,28 @@ func TestWriterManyRegions(t *testing.T) {
 		e.starts, e.data = append(e.starts, 2*i), append(e.data, bytes.Repeat([]byte{byte(i)}, SectorSize))
 	}
 	e.end = 4000
-	var image bytes.Buffer
-	stats := e.write(t, &image, 4, 2)
-	require.Equal(t, 2000, stats.Regions)
-	require.Equal(t, 4, stats.Chunks, "505 regions fit beside a relocation (§2)")
-	out := restore(t, image.Bytes())
-	for i := range 2000 {
-		require.Equal(t, byte(i), out[2*i*SectorSize])
-		require.Equal(t, byte(0), out[(2*i+1)*SectorSize])
+	// Regions that fit beside a relocation (§2), by version.
+	for version, fit := range map[int]int{1: 507, 3: 505, 4: 467} {
+		image, err := os.Create(filepath.Join(t.TempDir(), "image"))
+		require.NoError(t, err)
+		defer image.Close()
+		w, err := NewWriter(WriterConfig{Output: image, Totals: image, Version: version, UUID: [16]byte{1}, Workers: 2})
+		require.NoError(t, err)
+		for i, s := range e.starts {
+			require.NoError(t, w.Append(s, e.data[i]))
+		}
+		require.NoError(t, w.Finish(e.end, 0))
+		require.Equal(t, 2000, w.Stats().Regions)
+		require.Equal(t, (2000+fit-1)/fit, w.Stats().Chunks)
+		b, err := os.ReadFile(image.Name())
+		require.NoError(t, err)
+		out := restore(t, b)
+		for i := range 2000 {
+			require.Equal(t, byte(i), out[2*i*SectorSize])
+			if i < 1999 {
+				require.Equal(t, byte(0), out[(2*i+1)*SectorSize])
+			}
+		}
 	}
 }
 
