@@ -461,7 +461,7 @@ func TestReadErrors(t *testing.T) {
 // files are laid out here, in every third cluster, and fsck.fat follows them.
 func TestFAT32OfFewClusters(t *testing.T) {
 	for _, args := range [][]string{{"-s", "8"}, {"-S", "2048", "-s", "1", "-R", "40", "-b", "39"}} {
-		path := filepath.Join(t.TempDir(), "fs")
+		path := filepath.Join(roundtrip.Dir(t), "fs")
 		roundtrip.Sparse(t, path, 9<<20)
 		roundtrip.Run(t, "mkfs.fat", append(append([]string{"-F", "32"}, args...), path)...)
 		b, err := os.ReadFile(path)

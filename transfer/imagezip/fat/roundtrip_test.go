@@ -79,21 +79,21 @@ func TestRoundTrips(t *testing.T) {
 		args  []string
 	}{
 		{"fat12 of a floppy", "fat12", 2880, 1000 << 10, []string{"-F", "12", "-n", "FLOPPY"}},
-		{"fat12 with one copy", "fat12", 5 << 10, 2 << 20, []string{"-F", "12", "-f", "1", "-s", "8"}},
-		{"fat12 with sectors of 2 KiB", "fat12", 4777, 2 << 20, []string{"-F", "12", "-S", "2048", "-s", "2", "-r", "64"}},
+		{"fat12 with one copy", "fat12", 5 << 10, 1500 << 10, []string{"-F", "12", "-f", "1", "-s", "8"}},
+		{"fat12 with sectors of 2 KiB", "fat12", 4777, 1500 << 10, []string{"-F", "12", "-S", "2048", "-s", "2", "-r", "64"}},
 		{"fat12 not aligned", "fat12", 3333, 1 << 20, []string{"-F", "12", "-a", "-s", "2", "-R", "3"}},
-		{"fat12 with bad blocks", "fat12", 6 << 10, 2 << 20, []string{"-F", "12", "-s", "4", "-l", bad}},
-		{"fat16", "fat16", 10 << 10, 2 << 20, []string{"-F", "16"}},
-		{"fat16 with one copy", "fat16", 9 << 10, 2 << 20, []string{"-F", "16", "-f", "1", "-s", "1", "-R", "37"}},
-		{"fat16 with sectors of 4 KiB", "fat16", 18001, 2 << 20, []string{"-F", "16", "-S", "4096", "-s", "1"}},
-		{"fat16 with few root entries", "fat16", 10 << 10, 2 << 20, []string{"-F", "16", "-r", "48", "-a", "-s", "2"}},
-		{"fat16 with a partition table", "fat16", 10 << 10, 2 << 20, []string{"-F", "16", "--mbr=y"}},
-		{"fat32", "fat32", 34 << 10, 2 << 20, []string{"-F", "32", "-s", "1", "-n", "A LABEL"}},
-		{"fat32 with one copy and bad blocks", "fat32", 34567, 2 << 20, []string{"-F", "32", "-f", "1", "-s", "1", "-a", "-R", "11", "-l", bad}},
+		{"fat12 with bad blocks", "fat12", 6 << 10, 1500 << 10, []string{"-F", "12", "-s", "4", "-l", bad}},
+		{"fat16", "fat16", 10 << 10, 1500 << 10, []string{"-F", "16"}},
+		{"fat16 with one copy", "fat16", 9 << 10, 1500 << 10, []string{"-F", "16", "-f", "1", "-s", "1", "-R", "37"}},
+		{"fat16 with sectors of 4 KiB", "fat16", 18001, 1500 << 10, []string{"-F", "16", "-S", "4096", "-s", "1"}},
+		{"fat16 with few root entries", "fat16", 10 << 10, 1500 << 10, []string{"-F", "16", "-r", "48", "-a", "-s", "2"}},
+		{"fat16 with a partition table", "fat16", 10 << 10, 1500 << 10, []string{"-F", "16", "--mbr=y"}},
+		{"fat32", "fat32", 34 << 10, 1500 << 10, []string{"-F", "32", "-s", "1", "-n", "A LABEL"}},
+		{"fat32 with one copy and bad blocks", "fat32", 34567, 1500 << 10, []string{"-F", "32", "-f", "1", "-s", "1", "-a", "-R", "11", "-l", bad}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel() // there are many programs to wait for
-			path := filepath.Join(t.TempDir(), "fs")
+			path := filepath.Join(roundtrip.Dir(t), "fs")
 			roundtrip.Sparse(t, path, c.kib<<10)
 			roundtrip.Run(t, "mkfs.fat", append(c.args, path)...)
 			want := age(t, path, c.files)

@@ -74,7 +74,7 @@ func TestRoundTrips(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel() // there are many programs to wait for
-			path := filepath.Join(t.TempDir(), "fs")
+			path := filepath.Join(roundtrip.Dir(t), "fs")
 			roundtrip.Sparse(t, path, c.kib<<10)
 			roundtrip.Run(t, "mkntfs", append(append([]string{"-Q", "-F", "-q"}, c.args...), path)...)
 			var want map[string]string
@@ -85,8 +85,8 @@ func TestRoundTrips(t *testing.T) {
 					require.NoError(t, os.WriteFile(filepath.Join(dir, "other"), bytes.Repeat([]byte("another"), 150000), 0o644))
 					require.NoError(t, os.Remove(filepath.Join(dir, "gone")))
 				} else {
-					roundtrip.Fill(t, dir, 1<<20, true)
-					roundtrip.Age(t, dir, 700<<10)
+					roundtrip.Fill(t, dir, 600<<10, true)
+					roundtrip.Age(t, dir, 300<<10)
 				}
 				want = roundtrip.Files(t, dir)
 			})
@@ -137,7 +137,7 @@ func copyOut(t testing.TB, image string) {
 // The volume is filled to the last cluster, every other file deleted, and then records are made until nothing more fits:
 // the MFT grows into the gaps, until its own runs need an attribute list.
 func TestFragmentedMFT(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "fs")
+	path := filepath.Join(roundtrip.Dir(t), "fs")
 	roundtrip.Sparse(t, path, 8<<20)
 	roundtrip.Run(t, "mkntfs", "-Q", "-F", "-q", "-c", "512", path)
 	var want map[string]string
@@ -170,7 +170,7 @@ func TestFragmentedMFT(t *testing.T) {
 
 // Page files as Windows makes them, found by what ntfs-3g writes.
 func TestPageFilesOfWindows(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "fs")
+	path := filepath.Join(roundtrip.Dir(t), "fs")
 	roundtrip.Sparse(t, path, 16<<20)
 	roundtrip.Run(t, "mkntfs", "-Q", "-F", "-q", path)
 	write := func(content string) bool {

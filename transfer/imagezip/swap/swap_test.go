@@ -59,7 +59,7 @@ func TestRoundTrips(t *testing.T) {
 	for page := 4096; page <= 65536; page *= 2 {
 		for _, label := range []string{"", "fifteen letters"} {
 			t.Run(strconv.Itoa(page)+label, func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "swap")
+				path := filepath.Join(roundtrip.Dir(t), "swap")
 				const size = 2<<20 + 5000/512*512 // no whole number of pages
 				roundtrip.Sparse(t, path, size)
 				args := []string{"-q", "-f", "-p", strconv.Itoa(page), "-U", "0b1e5c9a-8f0b-4b3e-9a57-4e7a3c2d1f00", path}
