@@ -85,7 +85,7 @@ func (s *settings) serve(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 	defer conn.Close()
-	cfg := server.Config{Conn: conn, Image: image{f, st.Size()}, Rate: s.rate, Fixed: s.fixed, Burst: s.burst,
+	cfg := server.Config{Conn: conn, Image: image{f, st.Size(), s.piece}, Rate: s.rate, Fixed: !s.dynamic, Burst: s.burst,
 		Idle: s.idle, UntilLeft: s.untilLeft, Check: check, AskProgress: s.ask}
 	srv, err := server.New(cfg)
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *settings) serve(ctx context.Context, stderr io.Writer) error {
 		}
 	}
 	begin := time.Now()
-	err = srv.Run(ctx)
+	err = s.run(ctx, srv, conn, stderr)
 	s.summary(stderr, srv, time.Since(begin))
 	switch {
 	case errors.Is(err, server.ErrIdle), errors.Is(err, server.ErrAllLeft):
@@ -110,13 +110,75 @@ func (s *settings) serve(ctx context.Context, stderr io.Writer) error {
 	return err
 }
 
-// image is a file with the size it had at the start.
+// run is the session, and what keeps its place in the group beside it.
+func (s *settings) run(ctx context.Context, srv *server.Server, conn mcast.Conn, stderr io.Writer) error {
+	r, ok := conn.(mcast.Rejoiner)
+	if !ok || s.keepAlive == 0 {
+		return srv.Run(ctx)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(s.keepAlive)
+		defer tick.Stop()
+		heard := func() uint64 {
+			st := srv.Stats()
+			return st.Joins + st.Leaves + st.Requests + st.PartialRequests + st.Reports + st.Undecodable + st.BadSource
+		}
+		if err := keepAlive(ctx, tick.C, heard, r.Rejoin); err != nil {
+			fmt.Fprintf(stderr, "frisbeed: no more keep-alives: %v\n", err)
+		}
+	}()
+	err := srv.Run(ctx)
+	cancel()
+	<-done
+	return err
+}
+
+// keepAliveTries is after how many errors in a row keep-alives end (§4).
+const keepAliveTries = 6
+
+// keepAlive joins the group again whenever nothing was heard between two ticks.
+// It gives the last error when it gives up, nil at the end of ctx.
+func keepAlive(ctx context.Context, tick <-chan time.Time, heard func() uint64, rejoin func() error) error {
+	for last, failed := heard(), 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick:
+		}
+		now := heard()
+		if now != last {
+			last = now
+			continue
+		}
+		if err := rejoin(); err == nil {
+			failed = 0
+		} else if failed++; failed == keepAliveTries {
+			return err
+		}
+	}
+}
+
+// image is a file with the size it had at the start, read in pieces.
 type image struct {
 	*os.File
-	size int64
+	size  int64
+	piece int
 }
 
 func (i image) Size() int64 { return i.size }
+
+// ReadAt reads as the file, no more than a piece at a time.
+func (i image) ReadAt(b []byte, off int64) (n int, err error) {
+	for n < len(b) && err == nil {
+		var k int
+		k, err = i.File.ReadAt(b[n:min(n+i.piece, len(b))], off+int64(n))
+		n += k
+	}
+	return n, err
+}
 
 // checker gives what is checked of each chunk before it is sent, after a look
 // at the whole file.

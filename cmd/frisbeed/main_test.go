@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -61,6 +62,45 @@ func (s *store) Install(_ context.Context, i int, chunk []byte) error {
 	return nil
 }
 
+// TestKeepAlive: it joins again when nothing was heard, and gives up after six
+// errors in a row.
+func TestKeepAlive(t *testing.T) {
+	broken := errors.New("no such network")
+	for _, tc := range []struct {
+		name   string
+		heard  []uint64 // at the start and at each tick
+		errs   []error  // of each attempt
+		joined int
+		err    error
+	}{
+		{"quiet", []uint64{0, 0, 0, 0}, []error{nil, nil, nil}, 3, nil},
+		{"busy", []uint64{0, 1, 5, 6}, nil, 0, nil},
+		{"at times", []uint64{3, 4, 4, 5, 5, 5}, []error{nil, nil, nil}, 3, nil},
+		{"broken", []uint64{0, 0, 0, 0, 0, 0, 0}, []error{broken, broken, broken, broken, broken, broken}, 6, broken},
+		{"repaired", make([]uint64, 12), []error{broken, broken, broken, broken, broken, nil, broken, broken, broken, broken, broken}, 11, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			tick := make(chan time.Time)
+			asked, joined := 0, 0
+			done := make(chan error, 1)
+			go func() {
+				done <- keepAlive(ctx, tick, func() uint64 { asked++; return tc.heard[asked-1] },
+					func() error { joined++; return tc.errs[joined-1] })
+			}()
+			for range len(tc.heard) - 1 {
+				tick <- time.Time{}
+			}
+			if tc.err == nil {
+				cancel()
+			}
+			require.Equal(t, tc.err, <-done)
+			require.Equal(t, tc.joined, joined)
+		})
+	}
+}
+
 // TestServe runs a whole session with a client, until the client leaves.
 func TestServe(t *testing.T) {
 	path, image := imageFile(t)
@@ -78,7 +118,7 @@ func TestServe(t *testing.T) {
 	code := make(chan int, 1)
 	go func() {
 		code <- run(context.Background(), []string{"-di", own, "-m", group, "-p", fmt.Sprintf("%d-%d", low, low), "-W", "300000000",
-			"-T", "-1", "-A", address, "-H", "1", "--manifest", manifest, path}, &stderr, &stderr)
+			"-T", "-1", "-A", address, "-H", "1", "-R", "7", "-K", "1", "--manifest", manifest, path}, &stderr, &stderr)
 	}()
 	var text []byte
 	require.Eventually(t, func() bool {
@@ -146,9 +186,13 @@ func TestEnds(t *testing.T) {
 		{append(need, "9-8", path), 1, "LOW-HIGH"},
 		{append(need, port, "-W", "10", path), 1, "want a number from 1000"},
 		{append(need, port, "-b", path), 1, "broadcast"},
-		{append(need, port, "-K5", path), 1, "keep-alives"},
+		{append(need, port, "-K1", "-T", "2", path), 0, "no client asked for anything"},
+		{append(need, port, "-K-1", path), 1, "want a number from 0"},
+		{append(need, port, "-E", "host", path), 1, "event server"},
+		{append(need, port, "-t", path), 1, "tcpdump"},
 		{append(need, port, "-L", path), 1, "ignores it"},
-		{append(need, port, "-R32", path), 1, "read ahead"},
+		{append(need, port, "-R", "2000", path), 1, "want a number from 1 to 1024"},
+		{append(need, port, "-B", "0", path), 1, "want a number from 1"},
 		{[]string{"-m", group, "-p", port, "-i", "203.0.113.4", path}, 1, "203.0.113.4"},
 		{[]string{"-h"}, 0, "frisbeed -m GROUP"},
 		{[]string{"-v"}, 0, "loadnode"},
@@ -168,15 +212,19 @@ func TestSettings(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 16*1114*8*500, s.rate)
 	require.Equal(t, 16, s.burst)
+	require.False(t, s.dynamic, "as the original's, the rate is fixed unless -D is there")
+	require.Equal(t, 1<<20, s.piece)
 	require.Equal(t, 30*time.Minute, s.idle)
 	s, err = parse([]string{"-m", group, "-p", "9000-9010", "-G0", "-T0", "x"})
 	require.NoError(t, err)
 	require.EqualValues(t, -1, s.rate)
 	require.Zero(t, s.idle)
 	require.False(t, s.untilLeft)
-	s, err = parse([]string{"-D", "-m", group, "-p", "9000", "-W50000000", "x"})
+	s, err = parse([]string{"-D", "-m", group, "-p", "9000", "-W50000000", "-B", "3", "-R32", "-K15", "x"})
 	require.NoError(t, err)
 	require.EqualValues(t, 50e6, s.rate)
 	require.Zero(t, s.burst)
-	require.False(t, s.fixed)
+	require.True(t, s.dynamic)
+	require.Equal(t, 32<<10, s.piece)
+	require.Equal(t, 15*time.Second, s.keepAlive)
 }

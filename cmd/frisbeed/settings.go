@@ -10,6 +10,7 @@ import (
 
 	"loadnode/cmd/internal/getopt"
 	"loadnode/transfer/server"
+	"loadnode/transfer/wire"
 )
 
 const usage = `frisbeed -m GROUP -p PORT [options] IMAGE
@@ -19,37 +20,40 @@ Serves an .ndz image to a multicast group, or to one client in unicast mode.
   -m ADDRESS    the group; the address of the client for unicast mode
   -p PORT       UDP port; LOW-HIGH takes the first free one, 0 any
   -i ADDRESS    own address, which chooses the interface
-  -W RATE       at most so many bit/s on the wire, all overheads counted (default 300000000)
-  -B BLOCKS     with -G instead of -W: so many blocks at a time
-  -G MICROSEC   pause between them; 0 sends without any pacing
-  -D            accepted: the rate always adapts to what clients lose
+  -W RATE       so many bit/s on the wire, all overheads counted (default 300000000)
+  -B BLOCKS     with -G, without -W: so many blocks at a time (default 16)
+  -G MICROSEC   and as long from each time to the next (default 2000); 0 sends
+                without any pacing
+  -D            adapt the rate to what the clients lose and have room for, up to
+                that of -W, or of -B and -G; without it the rate is fixed
   -T SECONDS    end after so long without requests (default 1800); 0 never;
                 negative: when the last client has left
+  -R BLOCKS     read so many blocks of the image at a time (default: a chunk, 1024);
+                chunks are read ahead in any case
+  -K SECONDS    when nothing was heard for so long, join the group again, so that
+                switches without a querier remember it
   -k KILOBYTES  socket buffers
   -A FILE       write ADDRESS:PORT of the group to a file when serving
   -H SECONDS    ask clients for their progress
   -d            say more
   -v, -h        version, help
   --manifest F  check every chunk against a manifest before it is sent
-  --fixed-rate  do not adapt the rate
   --raw         serve a file that is not an .ndz image
 `
 
 func options() []getopt.Option {
 	refused := map[string]string{
 		"b": "broadcast is not supported, use a multicast group",
-		"R": "a read size is not supported: whole chunks are read ahead",
 		"L": "is not supported (the original parses and ignores it)",
-		"K": "IGMP keep-alives are not supported: the kernel answers the querier of the network",
 		"t": "packet traces are not supported: use tcpdump",
 		"E": "an event server is not supported",
 		"S": "the master server is not supported: use the image service",
 	}
-	list := []getopt.Option{{Name: "manifest", Arg: true}, {Name: "fixed-rate"}, {Name: "raw"}}
+	list := []getopt.Option{{Name: "manifest", Arg: true}, {Name: "raw"}}
 	for c, why := range refused {
 		list = append(list, getopt.Option{Name: c, Refused: why})
 	}
-	for _, c := range "mpiWBGTkAH" {
+	for _, c := range "mpiWBGTRKkAH" {
 		list = append(list, getopt.Option{Name: string(c), Arg: true})
 	}
 	for _, c := range "Ddvh" {
@@ -66,19 +70,22 @@ type settings struct {
 	rate          int64
 	burst         int
 	gap           time.Duration
+	dynamic       bool
+	piece         int // bytes of a read
+	keepAlive     time.Duration
 	idle          time.Duration
 	untilLeft     bool
 	buffer        int
 	addressFile   string
 	ask           time.Duration
 	manifest      string
-	fixed, raw    bool
+	raw           bool
 	debug         bool
 	help, version bool
 }
 
 func parse(args []string) (settings, error) {
-	s := settings{burst: 16, gap: 2 * time.Millisecond, idle: 30 * time.Minute}
+	s := settings{burst: 16, gap: 2 * time.Millisecond, idle: 30 * time.Minute, piece: wire.ChunkSize}
 	found, operands, err := getopt.Parse(args, options())
 	if err != nil {
 		return s, err
@@ -144,13 +151,19 @@ func (s *settings) set(f getopt.Found) (err error) {
 	case "W":
 		s.rate = number(1000, 1e12)
 	case "B":
-		s.burst = int(number(1, 64))
+		s.burst = int(number(1, 1e6))
 	case "G":
 		s.gap = time.Duration(number(0, 1e9)) * time.Microsecond
 	case "T":
 		n := number(-1e9, 1e9)
 		s.untilLeft = n < 0
 		s.idle = time.Duration(max(n, 0)) * time.Second
+	case "D":
+		s.dynamic = true
+	case "R":
+		s.piece = int(number(1, wire.BlocksPerChunk)) * wire.BlockSize
+	case "K":
+		s.keepAlive = time.Duration(number(0, 1e9)) * time.Second
 	case "k":
 		s.buffer = int(number(16, 1<<20)) << 10
 	case "A":
@@ -159,8 +172,6 @@ func (s *settings) set(f getopt.Found) (err error) {
 		s.ask = time.Duration(number(1, 86400)) * time.Second
 	case "manifest":
 		s.manifest = f.Value
-	case "fixed-rate":
-		s.fixed = true
 	case "raw":
 		s.raw = true
 	case "d":

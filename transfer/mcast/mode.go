@@ -93,6 +93,14 @@ type Modal interface {
 	Mode() Mode
 }
 
+// Rejoiner is a Conn that can say once more that it is in its group.
+type Rejoiner interface {
+	// Rejoin leaves the group and joins it again, which the network hears: for
+	// switches that forget members when nobody asks for them. In unicast mode
+	// there is nothing to do.
+	Rejoin() error
+}
+
 // PartsSender is a Conn that sends datagrams which lie in memory in two parts,
 // without joining them first. Conns over sockets and in-memory ones are; a Conn
 // that wraps another need not be.

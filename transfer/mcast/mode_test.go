@@ -1,6 +1,7 @@
 package mcast
 
 import (
+	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,6 +46,22 @@ func TestModeInUse(t *testing.T) {
 	// Without a size a filter cannot see through several datagrams as one.
 	c := mustOpen(t, Open, Options{Group: group1, Port: freePort(t), Local: local(1), Ignore: []Match{{Offset: 4, Word: 3}}})
 	require.Equal(t, Mmsg, c.(Modal).Mode().Receive)
+}
+
+// TestRejoin: who joins again is still a member, and hears what comes after.
+func TestRejoin(t *testing.T) {
+	port := freePort(t)
+	a := mustOpen(t, Open, Options{Group: group1, Port: port, Local: local(1)})
+	b := mustOpen(t, Open, Options{Group: group1, Port: port, Local: local(2)})
+	for _, word := range []string{"one", "two", "three"} {
+		require.NoError(t, b.(Rejoiner).Rejoin())
+		send(t, a, word)
+		expect(t, b, a.Addr(), word)
+	}
+	require.NoError(t, b.Close())
+	require.ErrorIs(t, b.(Rejoiner).Rejoin(), net.ErrClosed)
+	c := mustOpen(t, Open, Options{Group: local(1), Port: freePort(t), Local: local(3)})
+	require.NoError(t, c.(Rejoiner).Rejoin())
 }
 
 // refusing is a system call which fails for messages of several datagrams.

@@ -40,7 +40,7 @@ func Open(o Options) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{addr: netip.AddrPortFrom(o.Local, o.Port), group: group}
+	c := &conn{addr: netip.AddrPortFrom(o.Local, o.Port), group: group, ifindex: ifi.Index}
 	opened := false
 	defer func() {
 		if !opened {
@@ -277,6 +277,7 @@ func (j jump) Assemble() (bpf.RawInstruction, error) {
 // conn is a Conn over real sockets. In unicast mode own and main are the same.
 type conn struct {
 	addr, group netip.AddrPort
+	ifindex     int
 	own, main   *socket
 	claim       *net.UnixConn
 	side        sync.WaitGroup
@@ -378,6 +379,25 @@ func (c *conn) SendParts(heads, bodies [][]byte) error {
 
 func (c *conn) SendTo(peer netip.AddrPort, d []byte) error {
 	return c.own.out.send(peer, [][]byte{d}, nil)
+}
+
+// Rejoin implements Rejoiner.
+func (c *conn) Rejoin() error {
+	if c.own == c.main {
+		return nil
+	}
+	m := unix.IPMreqn{Multiaddr: c.group.Addr().As4(), Ifindex: int32(c.ifindex)}
+	err := c.main.control(func(fd int) error {
+		// Not to be a member already is what joining is for.
+		if err := unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_DROP_MEMBERSHIP, &m); err != nil && err != unix.EADDRNOTAVAIL {
+			return err
+		}
+		return unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &m)
+	})
+	if err != nil {
+		return fmt.Errorf("join group %v again: %w", c.group.Addr(), err)
+	}
+	return nil
 }
 
 // Mode implements Modal.
