@@ -36,7 +36,7 @@ func (b *bench) memory(ctx context.Context) error {
 // programs runs frisbeed and some frisbees.
 func (b *bench) programs(ctx context.Context, clients int, rate int64, port int) (rss float64, err error) {
 	p := strconv.Itoa(port)
-	srv := b.place.command(ctx, 0, b.path("frisbeed"), "-i", b.place.address(0), "-m", group, "-p", p, "-W", strconv.FormatInt(rate, 10), b.path("data.ndz"))
+	srv := b.place.command(ctx, 0, b.path("frisbeed"), "-i", b.place.address(0), "-m", group, "-p", p, "-D", "-W", strconv.FormatInt(rate, 10), b.path("data.ndz"))
 	if err := srv.Start(); err != nil {
 		return 0, err
 	}
