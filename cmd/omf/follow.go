@@ -22,6 +22,7 @@ type follow struct {
 	testbed string
 	job     *display.Job
 	screen  *screen
+	legacy  *legacyScreen           // in place of screen; nil: none
 	emit    func(bus.Message) error // for each fact; nil: nothing
 	until   func(*display.Job) bool // ends the following; nil: the end of the job
 
@@ -65,7 +66,7 @@ func (f *follow) run(ctx context.Context, begun func(context.Context) error) err
 		})
 	})
 	telemetry := make(chan bus.Message, 256)
-	if f.screen.live != nil {
+	if f.screen.live != nil || f.legacy != nil {
 		stop, err := f.conn.Subscribe(ctx, events.JobProgress(f.testbed, f.job.ID), func(m bus.Message) {
 			select {
 			case telemetry <- m:
@@ -104,7 +105,7 @@ func (f *follow) loop(ctx context.Context, facts, telemetry <-chan bus.Message, 
 			if err := f.present(); err != nil {
 				return err
 			}
-			if err := f.screen.draw(f.job); err != nil {
+			if err := f.draw(); err != nil {
 				return err
 			}
 			if err := f.overdue(began); err != nil {
@@ -125,6 +126,14 @@ func (f *follow) loop(ctx context.Context, facts, telemetry <-chan bus.Message, 
 		case <-ctx.Done():
 			return f.detach()
 		}
+	}
+	return f.screen.draw(f.job)
+}
+
+// draw shows how far the job is.
+func (f *follow) draw() error {
+	if f.legacy != nil {
+		return f.legacy.tick(f.app.now(), f.job)
 	}
 	return f.screen.draw(f.job)
 }

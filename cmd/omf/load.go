@@ -23,6 +23,7 @@ type loadFlags struct {
 	requireVerified bool
 	dryRun, detach  bool
 	wait            bool
+	legacy          legacyLoad
 }
 
 func (a *app) loadCommand() *cobra.Command {
@@ -42,12 +43,6 @@ detach or to cancel; elsewhere it detaches, and the job goes on.`,
 		Example: `  omf load '[1..4,1..2]' ubuntu.ndz
   omf load all ubuntu.ndz --require 95% --then reboot
   omf load @nodes.txt ubuntu.ndz --detach`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) < 2 {
-				return usagef("omf load wants NODES and IMAGE, got %d words", len(args))
-			}
-			return nil
-		},
 		RunE: func(c *cobra.Command, args []string) error { return a.load(c.Context(), args, f) },
 	}
 	fl := c.Flags()
@@ -60,9 +55,15 @@ detach or to cancel; elsewhere it detaches, and the job goes on.`,
 	fl.BoolVar(&f.dryRun, "dry-run", false, "stop after the plan")
 	fl.BoolVar(&f.detach, "detach", false, "print the job id as soon as the job is accepted, and end")
 	fl.BoolVar(&f.wait, "wait", false, "wait for nodes that another job holds, instead of being refused")
+	fl.StringVarP(&f.legacy.topology, "topology", "t", "", "nodes, as OMF 5 names them")
+	fl.StringVarP(&f.legacy.image, "image", "i", "", "image, as OMF 5 names it")
+	fl.StringVar(&f.legacy.outPath, "outpath", "", "write the nodes that succeeded and failed as topologies into this directory (default /tmp, with --outprefix)")
+	fl.StringVar(&f.legacy.outPrefix, "outprefix", "", "how the names of these topologies begin (default: the job, with --outpath)")
+	fl.BoolVar(&f.legacy.output, "legacy-output", false, "print the progress and the summary of OMF 4")
 	fl.DurationVar(&f.ttl, "ttl", 0, "the request expires when no handler takes it in this time (default 2m)")
 	for name, unit := range map[string]string{
 		"timeout": "TIME", "then": "WHAT", "disk": "DISK", "require": "SHARE", "verify": "HOW", "ttl": "TIME",
+		"topology": "NODES", "image": "IMAGE", "outpath": "DIR", "outprefix": "NAME",
 	} {
 		placeholder(fl, name, unit)
 	}
@@ -70,6 +71,10 @@ detach or to cancel; elsewhere it detaches, and the job goes on.`,
 }
 
 func (a *app) load(ctx context.Context, args []string, f loadFlags) error {
+	args, err := f.legacy.words(a, args)
+	if err != nil {
+		return err
+	}
 	req, err := a.loadRequest(args, f)
 	if err != nil {
 		return err
@@ -83,7 +88,7 @@ func (a *app) load(ctx context.Context, args []string, f loadFlags) error {
 		if err := a.askHandler(ctx, conn, events.HandlerStatus, events.Empty{}, &state); err != nil {
 			return err
 		}
-		return a.submit(ctx, conn, id, req, f.detach)
+		return a.submit(ctx, conn, id, req, f.detach, f.legacy)
 	})
 }
 
@@ -191,8 +196,12 @@ func (f *follow) request(ctx context.Context, req events.LoadRequest) error {
 const confirmation = 20 * time.Second
 
 // submit loads and shows how it went.
-func (a *app) submit(ctx context.Context, conn *bus.Conn, id string, req events.LoadRequest, detach bool) error {
+func (a *app) submit(ctx context.Context, conn *bus.Conn, id string, req events.LoadRequest, detach bool, legacy legacyLoad) error {
 	j, follow := a.job(conn, id)
+	if legacy.output && a.output == "text" {
+		follow.screen.live, follow.screen.lines = nil, nil
+		follow.legacy = newLegacyScreen(a.stdout)
+	}
 	if detach {
 		follow.screen.none = true
 		follow.until = func(j *display.Job) bool { return j.Accepted != nil }
@@ -213,6 +222,10 @@ func (a *app) submit(ctx context.Context, conn *bus.Conn, id string, req events.
 	code := exitOf(j)
 	if follow.cancel {
 		code = exitInterrupted
+	}
+	legacy.summarize(a, j)
+	if follow.legacy != nil && j.Rejected == nil {
+		return quietly(code)
 	}
 	return a.finish(j, code)
 }
