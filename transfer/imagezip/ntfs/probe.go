@@ -195,7 +195,7 @@ func (v *volume) leaveOut(fs *free.Filesystem, found map[string]uint64, metadata
 		for _, span := range free.Merge(spans) {
 			fs.Free.Add(span)
 		}
-		fs.Notes = append(fs.Notes, fmt.Sprintf("the content of %s (%d MiB) is left out", name, sectors*free.SectorSize>>20))
+		fs.Notes = append(fs.Notes, fmt.Sprintf("%d KiB of the content of %s are left out: Windows does not need them", sectors/2, name))
 	}
 }
 

@@ -176,7 +176,7 @@ func TestFreeClusters(t *testing.T) {
 		requireFree(rt, v, v.wanted(), fs)
 		left := 0
 		for _, n := range fs.Notes {
-			require.Contains(rt, n, "is left out")
+			require.Contains(rt, n, "left out")
 			left++
 		}
 		require.LessOrEqual(rt, left, len(v.files))
@@ -440,6 +440,10 @@ func TestRefuses(t *testing.T) {
 		{"index entry", nil, func(b []byte) { b[70*4096+64+8] = 8 }, "an entry of 8 bytes"},
 		{"index entry name", nil, func(b []byte) { b[70*4096+64+16+64] = 200 }, "a name of 200 characters"},
 		{"index entry key", nil, func(b []byte) { b[70*4096+64+10] = 20 }, "a file name in 20 bytes"},
+		{"index block not initialised", nil, func(b []byte) {
+			i := bytes.Index(b[rec(5):], []byte{0xA0, 0, 0, 0})
+			clear(b[rec(5)+i+56 : rec(5)+i+64])
+		}, "block 0 of the index of the root directory: it starts with"},
 		{"hiberfil is another file", func(v *volume) { v.files = []file{page("hiberfil.sys")} }, func(b []byte) { b[20*4096+16]++ }, "record 16 of the MFT"},
 		{"list entry", func(v *volume) { v.splitBitmap = true }, func(b []byte) { b[81*4096+4] = 0 }, "entry of 0 bytes"},
 		{"list entry behind", func(v *volume) { v.splitBitmap = true }, func(b []byte) { b[81*4096+64+4] = 40 }, "entry of 40 bytes"},

@@ -30,7 +30,7 @@ func (v *volume) lookUp(names ...string) (map[string]uint64, *stream, error) {
 		return found, nil, err
 	}
 	size := uint64(binary.LittleEndian.Uint32(root[8:]))
-	if size < 512 || size > 64<<10 || size%512 != 0 || !s.plain() || s.size > maxRootIndex || s.initialized != s.size {
+	if size < 512 || size > 64<<10 || size%512 != 0 || !s.plain() || s.size > maxRootIndex {
 		return nil, nil, damaged("the index of the root directory has %d bytes in blocks of %d", s.size, size)
 	}
 	inUse, err := v.open(rec, typeBitmap, indexName)
