@@ -73,7 +73,7 @@ const (
 	// not more than that anyway.
 	quantum = 500 * time.Microsecond
 	// tooShort is a wait that is not worth a timer: one may be so early.
-	tooShort = 200 * time.Microsecond
+	tooShort = 300 * time.Microsecond
 	// latest is the most by which timers are taken to be late as a rule, and
 	// lateMemory after how many better sleeps that is forgotten.
 	latest     = 4 * time.Millisecond
@@ -116,7 +116,7 @@ func (p *pacer) wait(now time.Time) time.Duration {
 	if wait < tooShort {
 		wait = 0
 	}
-	if soon := p.soon.Sub(now); soon > wait && soon >= tooShort/4 {
+	if soon := p.soon.Sub(now); soon > wait && soon >= tooShort/6 {
 		wait = soon
 	}
 	return wait
