@@ -54,6 +54,7 @@ var variants = []struct {
 	{"sparse_super2, uninitialised", 60 << 10, "-t ext4 -b 1024 -g 1024 -O sparse_super2,^resize_inode,^flex_bg -J size=1", "ext4"},
 	{"meta_bg", 40 << 10, "-t ext4 -b 1024 -g 512 -O meta_bg,^resize_inode -N 2048 -J size=1", "ext4"},
 	{"meta_bg without flex_bg", 40 << 10, "-t ext4 -b 1024 -g 512 -O meta_bg,^resize_inode,^flex_bg -N 2048 -J size=1", "ext4"},
+	{"meta_bg, every group has a backup", 40 << 10, "-t ext4 -b 1024 -g 512 -O meta_bg,^resize_inode,^sparse_super -N 2048 -J size=1", "ext4"},
 	{"meta_bg without 64bit", 40 << 10, "-t ext4 -b 1024 -g 256 -O meta_bg,^resize_inode,^64bit,^metadata_csum,uninit_bg -N 2048 -J size=1", "ext4"},
 	{"bigalloc", 100 << 10, "-t ext4 -O bigalloc -C 65536 -J size=4", "ext4"},
 	{"bigalloc 1k", 80 << 10, "-t ext4 -b 1024 -O bigalloc -C 16384 -g 8192 -J size=1", "ext4"},

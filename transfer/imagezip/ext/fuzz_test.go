@@ -14,13 +14,13 @@ import (
 // FuzzExt: no superblock, descriptor or bitmap may panic; free space stays inside the filesystem, and its superblock is
 // never in it.
 func FuzzExt(f *testing.F) {
-	const size = 1 << 20
+	const size = 512 << 10
 	for _, args := range []string{
 		"-t ext4 -b 1024 -O ^metadata_csum,^uninit_bg",
 		"-t ext4 -b 1024 -O bigalloc,^metadata_csum -C 16384",
 		"-t ext4 -b 1024 -g 512 -O meta_bg,^resize_inode,^metadata_csum,uninit_bg",
 		"-t ext4 -b 1024 -g 256 -O sparse_super2,^resize_inode",
-		"-t ext2 -b 4096 -r 0 -O none",
+		"-t ext2 -b 1024 -r 0 -O none",
 	} {
 		f.Add(image(f, size>>10, args+" -N 64")[1024:8192])
 	}

@@ -191,3 +191,45 @@ func TestHasSuper(t *testing.T) {
 		require.True(t, (&filesystem{roCompat: roSparseSuper}).hasSuper(g))
 	}
 }
+
+// What is kept at the start of groups: superblock, descriptors and room for them. Bitmaps usually say so as well; of
+// groups whose bitmap was never written this is all that is known.
+func TestHeadSpan(t *testing.T) {
+	base := filesystem{blockSize: 1024, blocks: 1 << 20, superBlock: 1, firstData: 1, blocksPerGroup: 8192, descsPerBlock: 4, roCompat: roSparseSuper}
+	plain, meta, mixed, big := base, base, base, base
+	plain.firstMeta, plain.reservedGDT = 32, 100
+	mixed.firstMeta, mixed.incompat = 2, incompatMetaBG
+	meta.incompat = incompatMetaBG
+	big.firstData, big.firstMeta, big.reservedGDT = 0, 32, 100
+	for _, c := range []struct {
+		name   string
+		fs     filesystem
+		group  uint64
+		blocks uint64
+	}{
+		{"first", plain, 0, 133},
+		{"with a backup", plain, 3, 133},
+		{"without", plain, 2, 0},
+		{"bigalloc with 1k: the superblock is the second block", big, 0, 134},
+		{"bigalloc with 1k, with a backup", big, 1, 133},
+		{"meta_bg, first of all", meta, 0, 2},
+		{"meta_bg, second with a backup", meta, 1, 2},
+		{"meta_bg, neither", meta, 2, 0},
+		{"meta_bg, last of four, with a backup", meta, 3, 2},
+		{"meta_bg, first of four", meta, 4, 1},
+		{"meta_bg, last of four, with a backup further on", meta, 27, 2},
+		{"meta_bg, third with no backup", meta, 6, 0},
+		{"below the first meta group", mixed, 7, 3},
+		{"below the first meta group, without", mixed, 6, 0},
+		{"first meta group", mixed, 8, 1},
+		{"second of the first meta group, with a backup", mixed, 9, 2},
+		{"last of the first meta group", mixed, 11, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			start := c.fs.groupStart(c.group) * 2
+			s := c.fs.headSpan(c.group)
+			require.Equal(t, c.blocks*2, s.Sectors())
+			require.True(t, s.Start == start || s.Sectors() == 0)
+		})
+	}
+}

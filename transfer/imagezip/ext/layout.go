@@ -11,7 +11,7 @@ func (fs *filesystem) hasSuper(g uint64) bool {
 		return true
 	case fs.compat&compatSparseSuper2 != 0:
 		return g == fs.backups[0] || g == fs.backups[1]
-	case fs.roCompat&roSparseSuper == 0 || g == 1:
+	case fs.roCompat&roSparseSuper == 0:
 		return true
 	}
 	return isPower(g, 3) || isPower(g, 5) || isPower(g, 7)
