@@ -201,7 +201,7 @@ func (t *Table) Relocate(diskSize int64) error {
 		}
 	}
 	g.backup, g.backupEntries, g.last, g.noRoom = end-1, end-1-n, last, false
-	t.Sectors = sectors
+	t.Sectors, t.Moved = sectors, false
 	if !g.hybrid {
 		for _, e := range entries(t.mbr.raw) {
 			if e.protective() && e.start() == 1 {

@@ -221,7 +221,7 @@ func (t *Table) place(r io.ReaderAt, size int64) error {
 			g.backupEntries = b.entries
 		}
 	}
-	if g.backup != end {
+	if t.Moved = g.backup != end; t.Moved {
 		t.note("the backup GPT is at sector %d, not at the end of the disk (sector %d): the disk is larger than the table knows", g.backup, end)
 	}
 	return nil

@@ -67,6 +67,9 @@ type Table struct {
 	// Partitions may lie in [FirstUsable, LastUsable): LastUsable is the first sector behind. MBR: 0 and Sectors.
 	FirstUsable, LastUsable uint64
 	Notes                   []string // what a user should know: "the backup GPT is damaged"
+	// Moved says that the backup GPT is not at the end of the disk: an image of a smaller disk was restored. Notes says
+	// so too.
+	Moved bool
 
 	mbr   boot
 	chain []boot // EBRs in the order of the chain

@@ -1,0 +1,186 @@
+package grow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The calls that make mounted filesystems larger, which x/sys does not name.
+const (
+	ext4ResizeFS  = 0x40086610 // EXT4_IOC_RESIZE_FS: *uint64, blocks
+	xfsGrowFSData = 0x4010586e // XFS_IOC_FSGROWFSDATA: *struct{ blocks uint64; inodes uint32 }
+	btrfsResize   = 0x50009403 // BTRFS_IOC_RESIZE: *struct{ int64; name [4088]byte }
+)
+
+// The kernel could not be asked, or said no: another tool may do it.
+var (
+	errCannotMount = errors.New("cannot be mounted here")
+	errKernel      = errors.New("the kernel refused to make it larger")
+)
+
+// grow makes the filesystem as large as its partition on path.
+func (fs *filesystem) grow(ctx context.Context, path string) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	loop, err := attach(path, fs.offset, fs.bytes)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errCannotMount, err)
+		// resize2fs cuts a regular file to the size of the filesystem, whatever its offset: only a device is safe.
+		if st, e := os.Stat(path); fs.kind != "ext4" || e != nil || st.Mode().IsRegular() {
+			return err
+		}
+		return fs.byTool(ctx, fmt.Sprintf("%s?offset=%d", path, fs.offset), err)
+	}
+	defer func() { err = errors.Join(err, loop.detach()) }()
+	err = fs.growMounted(loop.Name())
+	if fs.kind == "ext4" && (errors.Is(err, errCannotMount) || errors.Is(err, errKernel)) {
+		return fs.byTool(ctx, loop.Name(), err)
+	}
+	return err
+}
+
+// byTool lets resize2fs do what the kernel did not, because of err.
+func (fs *filesystem) byTool(ctx context.Context, device string, err error) error {
+	tool := findTool("resize2fs")
+	if tool == "" {
+		return fmt.Errorf("%w, and resize2fs is not installed", err)
+	}
+	out, toolErr := exec.CommandContext(ctx, tool, "-f", device, strconv.FormatInt(fs.bytes/1024, 10)+"K").CombinedOutput()
+	if toolErr != nil {
+		return fmt.Errorf("%w; resize2fs: %w: %s", err, toolErr, out)
+	}
+	return nil
+}
+
+func findTool(name string) string {
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil && filepath.IsAbs(p) {
+			return p
+		}
+	}
+	return ""
+}
+
+// growMounted mounts the partition in a mount namespace of its own, so that nobody else sees it, and asks the kernel.
+// The namespace belongs to a thread that ends here, and takes the mount with it whatever happens.
+func (fs *filesystem) growMounted(device string) error {
+	dir, err := os.MkdirTemp("", "grow")
+	if err != nil {
+		return fmt.Errorf("%w: %w", errCannotMount, err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread has another namespace
+		done <- fs.resizeIn(dir, device)
+	}()
+	return errors.Join(<-done, os.Remove(dir))
+}
+
+func (fs *filesystem) resizeIn(dir, device string) (err error) {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("%w: no namespace: %w", errCannotMount, err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("%w: no namespace: %w", errCannotMount, err)
+	}
+	options := ""
+	if fs.kind == "xfs" {
+		options = "nouuid" // another copy of the same image may be mounted
+	}
+	if err := unix.Mount(device, dir, fs.kind, unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NOATIME, options); err != nil {
+		return fmt.Errorf("%w: %w", errCannotMount, err)
+	}
+	defer func() {
+		if e := unix.Unmount(dir, 0); e != nil {
+			err = errors.Join(err, fmt.Errorf("unmount: %w", e))
+		}
+	}()
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := fs.resize(f); err != nil {
+		return fmt.Errorf("%w: %w", errKernel, err)
+	}
+	return unix.Syncfs(int(f.Fd()))
+}
+
+func (fs *filesystem) resize(f *os.File) error {
+	blocks := uint64(fs.bytes / fs.block)
+	var arg unsafe.Pointer
+	var call uintptr
+	switch fs.kind {
+	case "ext4":
+		call, arg = ext4ResizeFS, unsafe.Pointer(&blocks)
+	case "xfs":
+		call, arg = xfsGrowFSData, unsafe.Pointer(&struct {
+			blocks uint64
+			inodes uint32
+			_      uint32
+		}{blocks: blocks, inodes: fs.inodes})
+	case "btrfs":
+		a := new(struct {
+			fd   int64
+			name [4088]byte
+		})
+		copy(a.name[:], "max")
+		call, arg = btrfsResize, unsafe.Pointer(a)
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), call, uintptr(arg)); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// loop is a loop device over a part of a disk or file. That works for both, and asks for no partition devices.
+type loop struct{ *os.File }
+
+func attach(path string, off, n int64) (*loop, error) {
+	back, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer back.Close()
+	ctl, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer ctl.Close()
+	for range 16 { // another program may take the free one first
+		number, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return nil, fmt.Errorf("no free loop device: %w", err)
+		}
+		f, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", number), os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		config := unix.LoopConfig{Fd: uint32(back.Fd()), Info: unix.LoopInfo64{Offset: uint64(off), Sizelimit: uint64(n), Flags: unix.LO_FLAGS_AUTOCLEAR}}
+		switch err := unix.IoctlLoopConfigure(int(f.Fd()), &config); {
+		case err == nil:
+			return &loop{f}, nil
+		case !errors.Is(err, unix.EBUSY):
+			f.Close()
+			return nil, fmt.Errorf("loop device over %s: %w", path, err)
+		}
+		f.Close()
+	}
+	return nil, errors.New("other programs took every free loop device")
+}
+
+// detach lets the loop device go. The kernel clears it when the last user has.
+func (l *loop) detach() error {
+	err := l.Sync()
+	return errors.Join(err, l.Close())
+}
