@@ -201,6 +201,18 @@ func TestRefused(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+// Revision 0 has no features, and inodes of 128 bytes, whatever the superblock holds where later ones say so.
+func TestRevision0(t *testing.T) {
+	b := image(t, 4096, "-t ext2 -b 1024 -r 0 -O none")
+	want, _, err := probe(b, free.Options{})
+	require.NoError(t, err)
+	copy(b[1024+0x58:], "\x00\x00")
+	copy(b[1024+0x5C:], "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")
+	got, _, err := probe(b, free.Options{})
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
 // broken fails reads that touch a byte.
 type broken struct {
 	io.ReaderAt

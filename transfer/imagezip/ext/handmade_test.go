@@ -73,6 +73,9 @@ func TestHighWords(t *testing.T) {
 						at, in = bitmap(g), bitmap(g)+2
 						left = map[uint64]uint64{groups - 3: group/cluster - 3, groups - 2: group / cluster, groups - 1: (1000 + cluster - 1) / cluster}[g]
 					}
+					if g == 0 {
+						at, left = 102, 3
+					}
 					le.PutUint32(d, uint32(at))
 					le.PutUint32(d[4:], uint32(at+1))
 					le.PutUint32(d[8:], uint32(in))
@@ -90,9 +93,14 @@ func TestHighWords(t *testing.T) {
 					bit := (bitmap(g) - 1<<32) / cluster
 					b[bit/8] |= 1 << (bit % 8)
 				}
-			case n == 100:
+			case n == 100 || n == 102:
 				for i := range b {
 					b[i] = 0xFF
+				}
+				if n == 102 { // free are the places that the metadata beyond 2^32 has without its high words
+					b[17/8] &^= 1 << (17 % 8)
+					b[27/8] &^= 1 << (27 % 8)
+					b[37/8] &^= 1 << (37 % 8)
 				}
 			}
 		}}
@@ -104,6 +112,9 @@ func TestHighWords(t *testing.T) {
 	require.Empty(t, fs.Notes)
 	require.EqualValues(t, uint64(total)*size/512, fs.Sectors)
 	want := &free.List{}
+	for _, c := range []uint64{17, 27, 37} {
+		want.Add(free.Span{Start: c * cluster * 128, End: (c + 1) * cluster * 128})
+	}
 	want.Add(free.Span{Start: (1 << 32) * 128, End: total * 128})
 	var used []free.Span
 	for g := uint64(groups - 3); g < groups; g++ {

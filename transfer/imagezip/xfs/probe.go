@@ -25,7 +25,7 @@ func Probe(ctx context.Context, r io.ReaderAt, size int64, o free.Options) (*fre
 	}
 	if why != "" {
 		out.Unclean = true
-		out.Notes = append(out.Notes, why+"; mount and unmount it to have them applied")
+		out.Notes = append(out.Notes, why+"; mount and unmount it to have changes applied")
 	}
 	skipped := 0
 	if out.Free, skipped, err = fs.freeSpace(ctx, o.SkipBad); err != nil {
