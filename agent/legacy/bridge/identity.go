@@ -55,6 +55,11 @@ func identify(ctx context.Context, l *link) (identity, error) {
 			break
 		}
 	}
+	if id.system == "" {
+		l.mu.Lock()
+		id.system = l.image
+		l.mu.Unlock()
+	}
 	lines, err := cat("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return id, err

@@ -28,6 +28,7 @@ type link struct {
 	count    int // of programs started
 	inboxes  map[string]*inbox
 	heard    time.Time
+	image    string        // what the agent's WHOAMI says it runs; "" if it said nothing
 	enrolled chan struct{} // closed by the first message signed with name
 	over     chan struct{} // closed when the connection is gone
 	err      error
@@ -113,6 +114,9 @@ func (l *link) take(text string) error {
 		default:
 			close(l.enrolled)
 		}
+	}
+	if m.Name == legacy.WhoAmI && len(m.Args) > 4 && m.Args[4] != "unknown" {
+		l.image = m.Args[4]
 	}
 	if e, ok := m.Event(); ok {
 		if in := l.inboxes[e.ID]; in != nil {
