@@ -82,7 +82,7 @@ func drawVolume(rt *rapid.T) *volume {
 		f := file{name: name, system: true, inBlock: rapid.Bool().Draw(rt, "in block")}
 		n := max(1, keep+rapid.IntRange(-3, 20).Draw(rt, "more"))
 		f.pieces = cut(rt, "file", n, 1, 5)
-		f.size = n*v.cluster - rapid.IntRange(0, v.cluster-1).Draw(rt, "tail")
+		f.size = n*v.cluster - rapid.IntRange(0, v.cluster-8).Draw(rt, "tail") // not less than the head of hiberfil.sys
 		if strings.EqualFold(name, "hiberfil.sys") {
 			f.content = []byte(rapid.SampledFrom([]string{"", "wake", "WAKE..."}).Draw(rt, "resumed"))
 		}
