@@ -7,7 +7,6 @@ const (
 	adlerRun  = 16      // words of 8 bytes whose sums fit 16 bits
 	adlerMost = 8 * 512 // bytes between two reductions
 	even      = 0x00ff00ff00ff00ff
-	ones      = 0x0001000100010001
 )
 
 // adler32 continues the Adler-32 sum over p (RFC 1950, section 8.2). It adds the bytes of a word side by side.
@@ -20,18 +19,28 @@ func adler32(sum uint32, p []byte) uint32 {
 		for ; n > 0; n-- {
 			var a, b, pa, pb uint64 // bytes at even and odd places; and their sums before each word
 			q := p[:8*adlerRun]
-			for len(q) >= 16 {
-				w := binary.LittleEndian.Uint64(q)
+			for len(q) >= 32 {
+				u := binary.LittleEndian.Uint64(q)
 				v := binary.LittleEndian.Uint64(q[8:])
-				q = q[16:]
+				w := binary.LittleEndian.Uint64(q[16:])
+				x := binary.LittleEndian.Uint64(q[24:])
+				q = q[32:]
+				pa += a
+				pb += b
+				a += u & even
+				b += u >> 8 & even
+				pa += a
+				pb += b
+				a += v & even
+				b += v >> 8 & even
 				pa += a
 				pb += b
 				a += w & even
 				b += w >> 8 & even
 				pa += a
 				pb += b
-				a += v & even
-				b += v >> 8 & even
+				a += x & even
+				b += x >> 8 & even
 			}
 			p = p[8*adlerRun:]
 			s2 += s1 * 8 * adlerRun

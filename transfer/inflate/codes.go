@@ -1,12 +1,10 @@
 package inflate
 
-import "encoding/binary"
-
 const (
 	// inMargin and outMargin are how much input and room for output one turn of the fast loop may need: two refills of
-	// 7 bytes and a look at 8, three pairs of literals and the longest match, which is copied in words.
+	// 7 bytes and a look at 8, three literals and the longest match, which is copied in words.
 	inMargin  = 24
-	outMargin = 3*2 + 258 + 16
+	outMargin = 3 + 258 + 16
 )
 
 // codes decodes the symbols of a compressed block until the block is over or dst is full.
@@ -39,37 +37,19 @@ func (d *decoder) careful(dst []byte, at int) (end int, over bool, err error) {
 	for {
 		d.fill()
 		e := d.lit[d.bits&litMask]
-		if e >= 2*oneLiteral {
-			first, both := uint(d.lens[e>>8&0xff]), uint(e&0xff)
-			switch {
-			case first > d.n:
-				return at, false, ErrTruncated
-			case at == len(dst):
-				return at, false, nil
-			case both <= d.n && len(dst)-at >= 2:
-				d.drop(both)
-				binary.LittleEndian.PutUint16(dst[at:], uint16(e>>8))
-				at += 2
-			default:
-				d.drop(first)
-				dst[at] = byte(e >> 8)
-				at++
-			}
-			continue
-		}
 		skip := uint(0)
-		if e&(subtable|special) == subtable|special && e < oneLiteral {
+		if e&(subtable|special) == subtable|special && e < literal {
 			skip = litBits
 			e = d.lit[uint(e>>8&0x1fff)+uint(d.bits>>litBits)&(1<<(e&15)-1)]
 		}
 		n := skip + uint(e&0xff)
-		if e < oneLiteral && e&special != 0 && e&endOfBlock == 0 {
+		if e < literal && e&special != 0 && e&endOfBlock == 0 {
 			return at, false, d.nothing(n)
 		}
 		if n > d.n {
 			return at, false, ErrTruncated
 		}
-		if e >= oneLiteral {
+		if e >= literal {
 			if at == len(dst) {
 				return at, false, nil
 			}

@@ -243,6 +243,5 @@ func (d *decoder) tables(lits, dists int) error {
 	if err := build(d.lit[:], litBits, d.lens[:lits], special, litEntry, litLink); err != nil {
 		return err
 	}
-	pair(&d.lit, d.lens[:lits])
 	return build(d.distTab[:], distBits, d.lens[lits:lits+dists], distSpecial, distEntry, distLink)
 }

@@ -6,8 +6,10 @@
 // and a [Reader] hands out pieces where the output may be of any size. All of them accept what compress/zlib accepts,
 // and say what is wrong with the rest ([Error]); no input makes them panic, or use more memory than is said there.
 //
-// The speed comes from 64 bits of input at hand, taken without a branch; tables whose entries hold two literals, or the
-// base and the extra bits of a length, in one look; and matches copied in words, beyond their end where there is room.
+// The speed comes from 64 bits of input at hand, taken without a branch; tables whose entries say in one look what a
+// symbol is and how many bits it takes with its extra bits, looked up before the last match is copied; and matches
+// copied in words, beyond their end where there is room. Entries with two literals were tried and did not pay: chunks
+// of disks hold too few literals that follow each other and have short codes.
 //
 // What does not live here: compressing (github.com/klauspost/compress), the chunk format (transfer/ndz).
 package inflate

@@ -25,23 +25,23 @@ func (d *decoder) fast(dst []byte, at int) (end int, over bool, err error) {
 		ip += 7 - int(n>>3&7)
 		n |= 56
 
-		if e >= oneLiteral {
+		if e >= literal {
 			buf >>= e & 63
 			n -= e
-			binary.LittleEndian.PutUint16(dst[at:], uint16(e>>8))
-			at += int(e >> 24)
+			dst[at] = byte(e >> 8)
+			at++
 			e = lit[buf&litMask]
-			if e >= oneLiteral {
+			if e >= literal {
 				buf >>= e & 63
 				n -= e
-				binary.LittleEndian.PutUint16(dst[at:], uint16(e>>8))
-				at += int(e >> 24)
+				dst[at] = byte(e >> 8)
+				at++
 				e = lit[buf&litMask]
-				if e >= oneLiteral {
+				if e >= literal {
 					buf >>= e & 63
 					n -= e
-					binary.LittleEndian.PutUint16(dst[at:], uint16(e>>8))
-					at += int(e >> 24)
+					dst[at] = byte(e >> 8)
+					at++
 					e = lit[buf&litMask]
 					continue
 				}
@@ -52,7 +52,7 @@ func (d *decoder) fast(dst []byte, at int) (end int, over bool, err error) {
 				buf >>= litBits
 				n -= litBits
 				e = lit[(e>>8&0x1fff+uint32(buf)&(1<<(e&15)-1))&(litSize-1)]
-				if e >= oneLiteral {
+				if e >= literal {
 					buf >>= e & 63
 					n -= e
 					dst[at] = byte(e >> 8)

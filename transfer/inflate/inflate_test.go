@@ -34,7 +34,7 @@ func samples(size int) map[string][]byte {
 		seed := random[r.IntN(max(1, size-40)):][:min(size, 1+r.IntN(40))]
 		periods = append(periods, bytes.Repeat(seed, 1+r.IntN(60))...)
 	}
-	few := make([]byte, size) // four symbols with short codes: pairs
+	few := make([]byte, size) // a few symbols with short codes
 	for i := range few {
 		few[i] = "aaabbcd\n"[r.IntN(8)]
 	}

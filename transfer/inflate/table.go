@@ -24,7 +24,7 @@ const (
 
 // Entries of the table for literals and lengths, 32 bits:
 //
-//	1 or 2 literals   bits 24-25 how many (never 0), 16-23 second, 8-15 first literal, 0-7 bits to drop
+//	literal           bit 24 set, 8-15 the literal, 0-7 bits to drop
 //	length            bits 12-20 base, 8-11 bits of the code itself, 0-7 bits to drop with the extra bits
 //	special           bit 21 set, and bit 22 (subtable: 8-20 its place, 0-3 as below), bit 23 (end of block), or neither
 //	                  (bits without a meaning)
@@ -36,7 +36,7 @@ const (
 //
 // An entry of a root that leads to a subtable has in bits 0-7 how many bits index that.
 const (
-	oneLiteral = 1 << 24
+	literal    = 1 << 24 // nothing lies above
 	special    = 1 << 21
 	subtable   = 1 << 22
 	endOfBlock = 1 << 23
@@ -61,7 +61,7 @@ var (
 func litEntry(symbol int, n uint) uint32 {
 	switch {
 	case symbol < 256:
-		return oneLiteral | uint32(symbol)<<8 | uint32(n)
+		return literal | uint32(symbol)<<8 | uint32(n)
 	case symbol == 256:
 		return special | endOfBlock | uint32(n)
 	case symbol-257 < len(lengthBase):
@@ -179,30 +179,4 @@ func after(code, n uint) uint {
 	}
 	top := uint(1) << (bits.Len(zeros) - 1)
 	return code&(top-1) | top
-}
-
-// pair joins two literals in one entry wherever both of their codes fit the root.
-func pair(table *[litSize]uint32, lens []uint8) {
-	// Without two short literals there is nothing to join.
-	shortest := uint8(maxBits)
-	for _, n := range lens[:256] {
-		if n != 0 && n < shortest {
-			shortest = n
-		}
-	}
-	if 2*shortest > litBits {
-		return
-	}
-	// What follows a literal lies at a lower index, so from the top down it is still the single one.
-	for i := litRoot - 1; i >= 0; i-- {
-		a := table[i]
-		n := a & 0xff
-		if a < oneLiteral || n >= litBits {
-			continue
-		}
-		b := table[i>>(n&31)&litMask]
-		if m := b&0xff + n; b >= oneLiteral && m <= litBits {
-			table[i] = 2*oneLiteral | b<<8&0xff0000 | a&0xff00 | m
-		}
-	}
 }
