@@ -10,8 +10,9 @@ var (
 )
 
 // fast decodes symbols while a whole turn of its loop is sure to find enough input and room. It leaves the rest to
-// careful. Its variables: bits holds the next bits of the stream; of n only the lowest six bits count, they say how
-// many of those were not taken again from the input.
+// careful. In it buf holds the next bits of the stream, and the lowest six bits of n, all that counts of it, say how
+// many of those are valid: the others are taken from the input once more, and are the same. Each turn begins with e
+// already looked up, from bits that are there since the last turn.
 func (d *decoder) fast(dst []byte, at int) (end int, over bool, err error) {
 	src, ip, buf, n := d.src, d.ip, d.bits, uint32(d.n)
 	lastIn, lastOut := len(src)-inMargin, len(dst)-outMargin
