@@ -197,7 +197,7 @@ func (b *Bucket) Rate() int64 {
 }
 
 // longestSleep is after how long a changed rate is noticed.
-const longestSleep = 20 * time.Millisecond
+const longestSleep = 100 * time.Millisecond
 
 // Wait implements Limiter.
 func (b *Bucket) Wait(ctx context.Context, bytes int) error {

@@ -61,7 +61,9 @@ func TestPace(t *testing.T) {
 			begin, sent := clock.now, 0
 			var at []time.Duration // of each burst
 			for took := time.Duration(0); took < time.Second || len(at) < 300; took = clock.now.Sub(begin) {
-				require.NoError(t, b.Wait(context.Background(), burst*WireBlock))
+				if err := b.Wait(context.Background(), burst*WireBlock); err != nil {
+					t.Fatal(err)
+				}
 				at = append(at, clock.now.Sub(begin))
 				sent += burst
 				clock.now = clock.now.Add(time.Duration(burst) * 30 * time.Nanosecond) // sending takes time, too
@@ -92,7 +94,7 @@ func TestPace(t *testing.T) {
 // with whatever size of bursts.
 func TestBucketKeepsTheRate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		rate := rapid.Int64Range(100_000, 10_000_000_000).Draw(t, "rate")
+		rate := rapid.Int64Range(1_000_000, 10_000_000_000).Draw(t, "rate")
 		bytes := rapid.IntRange(1, 64).Draw(t, "blocks") * WireBlock
 		late := rapid.SampledFrom([]time.Duration{0, time.Microsecond, time.Millisecond}).Draw(t, "late")
 		clock := &stepClock{now: time.Unix(1000, 0), late: func() time.Duration { return late }}
@@ -100,7 +102,9 @@ func TestBucketKeepsTheRate(t *testing.T) {
 		start := clock.now
 		const sends = 500
 		for range sends {
-			require.NoError(t, b.Wait(context.Background(), bytes))
+			if err := b.Wait(context.Background(), bytes); err != nil {
+				t.Fatal(err)
+			}
 			clock.now = clock.now.Add(time.Microsecond) // sending takes time, too
 		}
 		took := clock.now.Sub(start).Seconds()
@@ -209,45 +213,4 @@ func (l *countingLimiter) Refund(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bytes -= uint64(n)
-}
-
-// TestAdaptation: the rate starts low, rises to the cap, falls while a quarter
-// of the clients lose much, not below an eighth, and recovers.
-func TestAdaptation(t *testing.T) {
-	const cap = 800
-	now := time.Unix(1000, 0)
-	a, tab := newAdapter(cap), newTable()
-	for i := range 8 {
-		tab.join(addr(i), uint32(i+1), now)
-	}
-	step := func(losers int) int64 {
-		now = now.Add(adaptEvery)
-		a.sent += 1000
-		for i := range 8 {
-			e := tab.touch(addr(i), now)
-			if i < losers {
-				e.losses += 100
-			}
-		}
-		return a.consider(now, tab)
-	}
-	require.EqualValues(t, 200, a.rate)
-	for range 5 {
-		step(0)
-	}
-	require.EqualValues(t, cap, a.rate)
-	for range 50 {
-		step(1)
-	}
-	require.EqualValues(t, cap, a.rate, "one bad node of eight slows nobody")
-	for range 100 {
-		step(3)
-		require.GreaterOrEqual(t, a.rate, int64(cap/floorPart))
-	}
-	require.EqualValues(t, cap/floorPart, a.rate)
-	require.NotZero(t, a.reducing)
-	for range 70 {
-		step(0)
-	}
-	require.EqualValues(t, cap, a.rate)
 }
