@@ -20,13 +20,18 @@ func mode(c mcast.Conn) string {
 }
 
 // share divides a link of so many bit/s among sessions, nil Limiters for 0.
-func share(rate int64, sessions int) []server.Limiter {
+func share(rate int64, sessions int) ([]server.Limiter, error) {
 	out := make([]server.Limiter, sessions)
-	if rate > 0 {
-		common := server.NewBucket(rate, nil)
-		for i := range out {
-			out[i] = common
-		}
+	if rate == 0 {
+		return out, nil
 	}
-	return out
+	link := server.NewLink(rate, nil)
+	for i := range out {
+		s, err := link.Session(1, 0)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = s
+	}
+	return out, nil
 }

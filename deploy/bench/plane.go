@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"loadnode/transfer/server"
+	"loadnode/transfer/wire"
 )
 
 // run of one session: a server process and clients, each a process on its own host.
@@ -36,7 +38,12 @@ func (o outcome) resent() float64 {
 
 const firstPort = 9310
 
+// patience bounds every single measurement.
+const patience = 2 * time.Minute
+
 func (b *bench) session(ctx context.Context, s session) (out outcome, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	s.times = max(s.times, 1)
 	srv, err := b.cast(ctx, 0, "serve", serving{Local: b.place.address(0), Ports: []uint16{firstPort}, File: b.path("data.ndz"), Rate: s.rate, Fixed: s.fixed, Mode: s.mode})
 	if err != nil {
@@ -74,32 +81,42 @@ func (b *bench) session(ctx context.Context, s session) (out outcome, err error)
 	return out, nil
 }
 
-// modes compares the ways of sending, at rates that the slowest of them keeps.
+// ways of sending, the best first.
+var ways = [...]string{"gso", "mmsg", "single"}
+
+// modes compares the ways of sending: as fast as they go, with nobody who
+// takes it, which is the sending and nothing else; and at rates that the slowest
+// of them keeps, to a client, where waking up to keep the pace is part of it.
 func (b *bench) modes(ctx context.Context) error {
 	if err := b.place.pin(ctx, true); err != nil {
 		return err
 	}
+	err := b.ways(ctx, "as fast as it goes", b.blast)
 	for _, rate := range []int64{1e9, 2e9} {
-		if err := b.ways(ctx, rate); err != nil {
+		if err != nil {
 			return err
 		}
+		err = b.ways(ctx, fmt.Sprintf("at %d Mbit/s", rate/1e6), func(ctx context.Context, way string) (outcome, error) {
+			return b.session(ctx, session{clients: 1, rate: rate, fixed: true, times: 2, mode: way + "/auto"})
+		})
+	}
+	if err != nil {
+		return err
 	}
 	return b.place.pin(ctx, false)
 }
 
-// ways compares them at one rate.
-func (b *bench) ways(ctx context.Context, rate int64) error {
-	names := []string{"gso", "mmsg", "single"}
-	used := make([]float64, len(names)) // CPU-s for each GB sent
-	took := make([]float64, len(names))
+// ways compares them in one respect.
+func (b *bench) ways(ctx context.Context, how string, try func(ctx context.Context, way string) (outcome, error)) error {
+	var used, took [len(ways)]float64 // CPU-s for each GB sent, s
 	for range b.rounds() {
-		for i, name := range names {
-			o, err := b.session(ctx, session{clients: 1, rate: rate, fixed: true, times: 2, mode: name + "/auto"})
+		for i, way := range ways {
+			o, err := try(ctx, way)
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return fmt.Errorf("%s: %w", way, err)
 			}
-			if !strings.HasPrefix(o.mode, name) {
-				return fmt.Errorf("the kernel cannot do %s: %s is in use", name, o.mode)
+			if !strings.HasPrefix(o.mode, way) {
+				return fmt.Errorf("the kernel cannot do %s: %s is in use", way, o.mode)
 			}
 			c := o.serverCPU / (float64(o.server.BytesSent) / 1e9)
 			if used[i] == 0 || c < used[i] {
@@ -107,9 +124,41 @@ func (b *bench) ways(ctx context.Context, rate int64) error {
 			}
 		}
 	}
-	b.judge(fmt.Sprintf("server's CPU for each GB sent at %d Mbit/s: GSO ÷ single sends", rate/1e6), "≤ 1/6", used[0]*6 <= used[2],
+	b.judge(fmt.Sprintf("server's CPU for each GB sent %s: GSO ÷ single sends", how), "≤ 1/6", used[0]*6 <= used[2],
 		"1/%.1f (GSO %.2f, sendmmsg %.2f, single %.2f CPU-s; %.2f, %.2f, %.2f s)", used[2]/used[0], used[0], used[1], used[2], took[0], took[1], took[2])
 	return nil
+}
+
+// blast sends the image once, without a pace, because somebody asked.
+func (b *bench) blast(ctx context.Context, way string) (out outcome, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	chunks := int(b.image / wire.ChunkSize)
+	srv, err := b.cast(ctx, 0, "serve", serving{Local: b.place.address(0), Ports: []uint16{firstPort}, File: b.path("data.ndz"),
+		Rate: server.Unlimited, Fixed: true, Mode: way + "/auto", Until: uint64(chunks) * wire.BlocksPerChunk})
+	if err != nil {
+		return out, err
+	}
+	ask, err := b.cast(ctx, 1, "ask", asking{Local: b.place.address(1), Server: b.place.address(0), Port: firstPort, Chunks: chunks})
+	if err != nil {
+		return out, err
+	}
+	begun := time.Now()
+	for _, p := range []*player{srv, ask} {
+		if err := p.begin(); err != nil {
+			return out, err
+		}
+	}
+	var none struct{}
+	if err := ask.result(&none); err != nil {
+		return out, err
+	}
+	var r served
+	if err := srv.result(&r); err != nil {
+		return out, err
+	}
+	out.slowest, out.serverCPU, out.server, out.mode = time.Since(begun).Seconds(), r.CPU, r.Sessions[0], r.Mode
+	return out, nil
 }
 
 // sixteen compares a server with 16 clients to one with a single one.

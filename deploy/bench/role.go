@@ -50,6 +50,11 @@ func play(role string) error {
 		if err = json.Unmarshal(config, &c); err == nil {
 			result, err = c.play(begin)
 		}
+	case "ask":
+		var c asking
+		if err = json.Unmarshal(config, &c); err == nil {
+			result, err = c.play(begin)
+		}
 	case "install":
 		var c installing
 		if err = json.Unmarshal(config, &c); err == nil {
@@ -82,6 +87,7 @@ type serving struct {
 	Fixed bool
 	Link  int64  // bit/s that the sessions share, 0: no bound
 	Mode  string // of mcast
+	Until uint64 // end when so many blocks were sent; 0: when the input ends
 }
 
 // served is what came of it.
@@ -105,7 +111,10 @@ func (c *serving) play(begin func() error, in io.Reader) (out served, err error)
 	if err != nil {
 		return out, err
 	}
-	shares := share(c.Link, len(c.Ports))
+	shares, err := share(c.Link, len(c.Ports))
+	if err != nil {
+		return out, err
+	}
 	var servers []*server.Server
 	for i, port := range c.Ports {
 		o := mcast.Options{Group: netip.MustParseAddr(group), Port: port, Local: local}
@@ -134,7 +143,13 @@ func (c *serving) play(begin func() error, in io.Reader) (out served, err error)
 	for _, s := range servers {
 		all.Go(func() { _ = s.Run(ctx) }) // ends with ctx; else the clients' figures show it
 	}
-	_, err = io.Copy(io.Discard, in)
+	if c.Until > 0 {
+		for servers[0].Stats().BlocksSent < c.Until {
+			time.Sleep(time.Millisecond)
+		}
+	} else {
+		_, err = io.Copy(io.Discard, in)
+	}
 	out.CPU = cpu() - before
 	cancel()
 	all.Wait()
@@ -208,6 +223,41 @@ func (c *receiving) play(begin func() error) (out received, err error) {
 	}
 	out.CPU = cpu() - before
 	return out, nil
+}
+
+// asking asks for a whole image and takes no block of it.
+type asking struct {
+	Local, Server string
+	Port          uint16
+	Chunks        int
+}
+
+func (c *asking) play(begin func() error) (struct{}, error) {
+	none := struct{}{}
+	local, err := netip.ParseAddr(c.Local)
+	if err != nil {
+		return none, err
+	}
+	to, err := netip.ParseAddr(c.Server)
+	if err != nil {
+		return none, err
+	}
+	conn, err := mcast.Open(mcast.Options{Group: netip.MustParseAddr(group), Port: c.Port, Local: local, Ignore: server.Ignore()})
+	if err != nil {
+		return none, err
+	}
+	defer conn.Close()
+	if err := begin(); err != nil {
+		return none, err
+	}
+	for i := range c.Chunks {
+		p := wire.Packet{Type: wire.TypeRequest, Subtype: wire.Request, Source: local.As4(), Chunk: int32(i), Count: wire.BlocksPerChunk}
+		// To the server alone: the switch may not have noticed yet that it is in the group.
+		if err := conn.SendTo(netip.AddrPortFrom(to, c.Port), p.Append(nil)); err != nil {
+			return none, err
+		}
+	}
+	return none, nil
 }
 
 // discard is an Installer that does nothing.
