@@ -38,7 +38,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return 0
 	}
 	p := program{settings: s, stdout: stdout, stderr: stderr}
-	if err := p.expand(ctx, stdin); err != nil {
+	err = p.expand(ctx, stdin)
+	if err == nil && p.size != nil {
+		err = p.grow(ctx)
+	}
+	if err != nil {
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			err = context.Cause(ctx) // which signal it was
 		}
@@ -73,13 +77,16 @@ func (p *program) expand(ctx context.Context, stdin io.Reader) error {
 			return err
 		}
 		defer f.Close()
-		in = f
+		in = patient{f, p.retries}
 		if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
 			info, err := ndz.Inspect(f, st.Size()) // a look at all headers, before anything is touched
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.input, err)
 			}
 			p.need = int64(info.Sectors)*ndz.SectorSize - int64(info.ShortTail)
+			if p.max > 0 && p.need > p.max {
+				return fmt.Errorf("%s describes %d sectors, -M allows %d", p.input, info.Sectors, p.max/ndz.SectorSize)
+			}
 		}
 	}
 	begin := time.Now()
@@ -112,6 +119,8 @@ func (p *program) toOutput(ctx context.Context, in io.Reader) (install.Result, e
 			fmt.Fprintf(p.stdout, "%08x\n", sum.Sum32())
 		}
 		return res, err
+	case p.slice > 0:
+		return p.toSlice(ctx, in)
 	case p.output == "-":
 		return p.stream(ctx, in, p.stdout, !p.noGaps)
 	}
@@ -120,6 +129,9 @@ func (p *program) toOutput(ctx context.Context, in io.Reader) (install.Result, e
 		return install.Result{}, err
 	}
 	if plain {
+		if p.size != nil {
+			return install.Result{}, errors.New("--resize is for disks: a new file is as long as the image, and has nothing to grow into")
+		}
 		return p.toFile(ctx, in)
 	}
 	st, err := os.Stat(p.output)
@@ -140,8 +152,11 @@ func (p *program) toOutput(ctx context.Context, in io.Reader) (install.Result, e
 
 // stream writes to what only goes forward.
 func (p *program) stream(ctx context.Context, in io.Reader, out io.Writer, gaps bool) (install.Result, error) {
-	if p.readBack {
+	switch {
+	case p.readBack:
 		return install.Result{}, errors.New("--read-back needs an output that can be read")
+	case p.direct || p.discard || p.size != nil:
+		return install.Result{}, errors.New("-f, -E and --resize are for disks and files, not for what only goes forward")
 	}
 	s := install.NewStream(out, p.pattern, gaps)
 	return p.pump(ctx, in, p.verify(s), 1, s.Finish)
@@ -154,12 +169,12 @@ func (p *program) toFile(ctx context.Context, in io.Reader) (install.Result, err
 		return install.Result{}, err
 	}
 	defer out.Discard()
-	target, err := disk.Open(out.Temp, disk.Options{Regular: true})
+	target, err := disk.Open(out.Temp, disk.Options{Regular: true, Direct: p.direct})
 	if err != nil {
 		return install.Result{}, err
 	}
 	defer target.Close()
-	res, err := p.install(ctx, in, target)
+	res, err := p.install(ctx, in, p.config(target))
 	if err != nil {
 		return res, err
 	}
@@ -174,21 +189,25 @@ func (p *program) toDisk(ctx context.Context, in io.Reader) (install.Result, err
 	if err := disk.Check(p.output, p.need, ndz.SectorSize, false); err != nil {
 		return install.Result{}, err
 	}
-	target, err := disk.Open(p.output, disk.Options{})
+	target, err := disk.Open(p.output, disk.Options{Direct: p.direct})
 	if err != nil {
 		return install.Result{}, err
 	}
 	defer target.Close()
-	res, err := p.install(ctx, in, target)
+	res, err := p.install(ctx, in, p.config(target))
 	if err != nil {
 		return res, fmt.Errorf("%w; %s is incomplete", err, p.output)
 	}
 	return res, target.Close()
 }
 
-func (p *program) install(ctx context.Context, in io.Reader, target disk.Target) (install.Result, error) {
-	installer, err := install.New(install.Config{Target: target, Manifest: p.known, Fill: p.fill, Pattern: p.pattern,
-		FillRest: p.fill != install.Skip && target.Fixed(), ReadBack: p.readBack})
+func (p *program) config(target disk.Target) install.Config {
+	return install.Config{Target: target, Manifest: p.known, Fill: p.fill, Pattern: p.pattern, Discard: p.discard, Limit: p.max,
+		FillRest: (p.fill != install.Skip || p.discard) && target.Fixed() && p.max == 0, ReadBack: p.readBack}
+}
+
+func (p *program) install(ctx context.Context, in io.Reader, cfg install.Config) (install.Result, error) {
+	installer, err := install.New(cfg)
 	if err != nil {
 		return install.Result{}, err
 	}

@@ -60,6 +60,7 @@ func (p *program) pump(ctx context.Context, in io.Reader, to installer, workers 
 	var described uint64
 	var data int64
 	n := 0
+	belongs := same{want: p.uuid}
 	for ; ; n++ {
 		var chunk []byte
 		select {
@@ -80,7 +81,12 @@ func (p *program) pump(ctx context.Context, in io.Reader, to installer, workers 
 		if err == nil {
 			if h, err = ndz.ParseHeader(chunk); err != nil {
 				err = ndz.Corrupt(n, err)
+			} else {
+				err = belongs.check(n, h)
 			}
+		}
+		if err == nil && p.max > 0 && h.Last*ndz.SectorSize-uint64(h.ShortTail()) > uint64(p.max) {
+			err = fmt.Errorf("chunk %d describes sectors up to %d, -M allows %d", n, h.Last, p.max/ndz.SectorSize)
 		}
 		if err != nil {
 			cancel(err)

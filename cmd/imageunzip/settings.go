@@ -1,13 +1,18 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"loadnode/cmd/internal/getopt"
+	"loadnode/transfer/disk/ptable"
+	"loadnode/transfer/grow"
 	"loadnode/transfer/install"
+	"loadnode/transfer/ndz"
 )
 
 const usage = `imageunzip [options] IMAGE OUTPUT
@@ -18,7 +23,14 @@ IMAGE are written one over the other.
 
   -z            make free space zero, to the end of a disk
   -p PATTERN    fill free space with a 32-bit number, such as 0xdeadbeef, to the end of a disk
-  -C            write nothing, print the CRC-32 of the expanded image
+  -s N          write into partition N of the disk (MBR or GPT), and nowhere else; an image that is larger is refused
+  -D TYPE       with -s: set the type of the partition afterwards: a number, a GUID or a name such as linux, swap
+  -E            discard free space (TRIM). Alone this promises nothing of its content; with -z it is zero afterwards
+  -f            write around the page cache (O_DIRECT)
+  -M SECTORS    refuse an image that describes more
+  -r N          read again up to N times what could not be read of IMAGE
+  -u UUID       refuse chunks of another image than this one (V4 images, 32 hexadecimal digits)
+  -C            write nothing, print the CRC-32 of the expanded image (as in gzip and zip; free space as zeros or -p)
   -N            write nothing, do not decompress: check the headers only
   -I            leave free space out of what goes to stdout
   -n            one thread
@@ -26,25 +38,21 @@ IMAGE are written one over the other.
   -o, -O        a dot for each chunk, for each GB
   -d            a line for each chunk
   -v, -h        version, help
+  --resize SIZE make the last partition of the disk and its filesystem larger afterwards: 20G, 50%, or 0 for all there is
   --manifest F  check every chunk against a manifest before it is written
   --read-back   read everything again from the medium at the end, and compare
 `
 
-const (
-	slices    = "partitions of a disk cannot be chosen yet: give the partition's own device"
-	v4        = "encrypted and signed images are not supported: use --manifest to check an image"
-	notNeeded = "is not supported"
-)
+const v4 = "encrypted and signed images are not supported: use --manifest to check an image"
 
 func options() []getopt.Option {
 	list := []getopt.Option{
 		{Name: "p", Arg: true}, {Name: "W", Arg: true}, {Name: "manifest", Arg: true}, {Name: "read-back"},
-		{Name: "s", Refused: slices}, {Name: "D", Refused: slices},
-		{Name: "c", Refused: v4}, {Name: "a", Refused: v4}, {Name: "e", Refused: v4}, {Name: "k", Refused: v4}, {Name: "u", Refused: v4},
-		{Name: "f", Refused: "direct I/O " + notNeeded}, {Name: "E", Refused: "TRIM " + notNeeded},
-		{Name: "r", Refused: "retrying reads " + notNeeded}, {Name: "M", Refused: "a highest sector " + notNeeded},
+		{Name: "s", Arg: true}, {Name: "D", Arg: true}, {Name: "u", Arg: true}, {Name: "r", Arg: true}, {Name: "M", Arg: true},
+		{Name: "resize", Arg: true},
+		{Name: "c", Refused: v4}, {Name: "a", Refused: v4}, {Name: "e", Refused: v4}, {Name: "k", Refused: v4},
 	}
-	for _, c := range "vdhzoOnCNI" {
+	for _, c := range "vdhzoOnCNIfE" {
 		list = append(list, getopt.Option{Name: string(c)})
 	}
 	return list
@@ -60,6 +68,13 @@ type settings struct {
 	manifest         string
 	workers          int
 	help, version    bool
+	slice            int          // -s, 0 without
+	kind             *ptable.Type // -D
+	uuid             *[16]byte    // -u
+	max              int64        // -M in bytes, 0 without
+	retries          int          // -r
+	direct, discard  bool
+	size             *grow.Size // --resize
 	dots, bigDots    bool
 	debug            int
 }
@@ -98,7 +113,23 @@ func parse(args []string) (settings, error) {
 	if s.noGaps && s.output != "-" {
 		return s, errors.New("-I is for stdout: elsewhere free space keeps its place")
 	}
-	return s, nil
+	return s, s.agree()
+}
+
+// agree looks for options that do not go together.
+func (s *settings) agree() error {
+	nothing := s.crc || s.headers
+	switch {
+	case s.kind != nil && s.slice == 0:
+		return errors.New("-D sets the type of the partition that -s names")
+	case s.slice > 0 && (nothing || s.output == "-"):
+		return errors.New("-s needs a disk to write to")
+	case s.size != nil && s.slice > 0:
+		return errors.New("--resize is for images of whole disks, -s for images of partitions")
+	case s.size != nil && nothing:
+		return errors.New("--resize needs a disk to write to")
+	}
+	return nil
 }
 
 func (s *settings) set(f getopt.Found) error {
@@ -121,6 +152,42 @@ func (s *settings) set(f getopt.Found) error {
 		s.headers = true
 	case "I":
 		s.noGaps = true
+	case "f":
+		s.direct = true
+	case "E":
+		s.discard = true
+	case "s", "M", "r":
+		bits := map[string]int{"s": 11, "M": 40, "r": 16}[f.Name]
+		v, err := strconv.ParseUint(f.Value, 10, bits)
+		if err != nil || v == 0 && f.Name != "r" {
+			return fmt.Errorf("option -%s %s: want a number", f.Name, f.Value)
+		}
+		switch f.Name {
+		case "s":
+			s.slice = int(v)
+		case "M":
+			s.max = int64(v) * ndz.SectorSize
+		case "r":
+			s.retries = int(v)
+		}
+	case "D":
+		t, err := ptable.ParseType(f.Value)
+		if err != nil {
+			return fmt.Errorf("option -D: %w", err)
+		}
+		s.kind = &t
+	case "u":
+		b, err := hex.DecodeString(strings.ReplaceAll(f.Value, "-", ""))
+		if err != nil || len(b) != 16 {
+			return fmt.Errorf("option -u %s: want a UUID of 32 hexadecimal digits", f.Value)
+		}
+		s.uuid = (*[16]byte)(b)
+	case "resize":
+		size, err := grow.ParseSize(f.Value)
+		if err != nil {
+			return fmt.Errorf("option --resize: %w", err)
+		}
+		s.size = &size
 	case "read-back":
 		s.readBack = true
 	case "manifest":
