@@ -18,11 +18,19 @@ import (
 // parsers are the packages of the data plane that read what others wrote:
 // datagrams, images, compressed data, filesystems, partition tables.
 var parsers = []string{
-	"transfer/wire",
-	"transfer/ndz",
+	"transfer/disk/ptable",
+	"transfer/grow",
 	"transfer/imagezip",
+	"transfer/imagezip/ext",
 	"transfer/imagezip/fat",
 	"transfer/imagezip/ntfs",
+	"transfer/imagezip/probe",
+	"transfer/imagezip/swap",
+	"transfer/imagezip/xfs",
+	"transfer/inflate",
+	"transfer/install",
+	"transfer/ndz",
+	"transfer/wire",
 }
 
 // target is a fuzz target as its source has it.
