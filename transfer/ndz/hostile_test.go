@@ -133,26 +133,3 @@ func TestChunksThatOverlap(t *testing.T) {
 		})
 	}
 }
-
-// BenchmarkBuildManifest is what adding an image costs: two digests and inflating, on all cores.
-func BenchmarkBuildManifest(b *testing.B) {
-	data := corpus(b)
-	for len(data) < 24<<20 {
-		data = append(data, data...)
-	}
-	var image bytes.Buffer
-	w, err := NewWriter(WriterConfig{Output: &image, Level: 4})
-	require.NoError(b, err)
-	require.NoError(b, w.Append(0, data))
-	require.NoError(b, w.Finish(uint64(len(data)/SectorSize), 0))
-	for _, cores := range []int{1, 2} {
-		b.Run(map[int]string{1: "cores=1", 2: "cores=2"}[cores], func(b *testing.B) {
-			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
-			b.SetBytes(int64(len(data)))
-			for b.Loop() {
-				_, err := BuildManifest(context.Background(), bytes.NewReader(image.Bytes()), int64(image.Len()))
-				require.NoError(b, err)
-			}
-		})
-	}
-}
