@@ -69,6 +69,8 @@ func (a *Agent) handleLoad(_ context.Context, r bus.Request) (any, error) {
 		return nil, &events.Error{Code: events.CodeBadRequest, Job: cmd.Job, Message: fmt.Sprintf("load on %s: attempts count from 1", a.cfg.Node)}
 	case cmd.Verify != "" && cmd.Verify != events.VerifyReadback:
 		return nil, &events.Error{Code: events.CodeBadRequest, Job: cmd.Job, Message: fmt.Sprintf("load on %s: verify %q is not known here, only %q", a.cfg.Node, cmd.Verify, events.VerifyReadback)}
+	case cmd.Free != "" && cmd.Free != events.FreeZero && cmd.Free != events.FreeDiscard:
+		return nil, &events.Error{Code: events.CodeBadRequest, Job: cmd.Job, Message: fmt.Sprintf("load on %s: free %q is not known here, only %q and %q", a.cfg.Node, cmd.Free, events.FreeZero, events.FreeDiscard)}
 	case !a.cfg.Machine.Imaging():
 		return nil, &events.Error{Code: events.CodeRefused, Job: cmd.Job, Message: fmt.Sprintf("load on %s: the node runs from its own disk, not in the imaging system", a.cfg.Node),
 			Hint: "reboot the node into the imaging system first"}

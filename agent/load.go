@@ -152,7 +152,7 @@ func (a *Agent) load(ctx context.Context, op *operation) (events.LoadDone, error
 	}
 	defer conn.Close()
 	readBack := cmd.Verify == events.VerifyReadback
-	installer, err := install.New(install.Config{Target: watched, Manifest: manifest, ReadBack: readBack})
+	installer, err := install.New(free(install.Config{Target: watched, Manifest: manifest, ReadBack: readBack}, cmd.Free))
 	if err != nil {
 		return events.LoadDone{}, err
 	}
@@ -193,6 +193,17 @@ func sameImage(m *ndz.Manifest, image events.Image) error {
 		return finalf("image %s has sectors of %d bytes, the command says %d", image.Name, m.SectorSize, image.SectorSize)
 	}
 	return nil
+}
+
+// free says what becomes of the image's free space, and of the disk behind the image.
+func free(c install.Config, how string) install.Config {
+	switch how {
+	case events.FreeZero:
+		c.Fill, c.FillRest = install.Zero, true
+	case events.FreeDiscard:
+		c.Discard, c.FillRest = true, true
+	}
+	return c
 }
 
 func orDefault(d events.Duration, or time.Duration) time.Duration {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -432,4 +433,31 @@ func TestLaterAttemptReplacesAnEarlierOne(t *testing.T) {
 	stale.Attempt, second.Attempt = 3, 5
 	b.obeyed(events.VerbLoad, second)
 	b.refused(events.CodeStale, events.VerbLoad, stale)
+}
+
+// TestFreeSpace: what was on the disk before does not show through where the image is free.
+func TestFreeSpace(t *testing.T) {
+	b := newBench(t)
+	b.up()
+	b.images.StartData()
+	image := b.images.Image
+	require.NoError(t, os.WriteFile(b.machine.path, bytes.Repeat([]byte{0xee}, int(image.Manifest.Bytes())+4096), 0o600))
+	cmd := b.command()
+	cmd.Free, cmd.Verify = "burn", events.VerifyReadback
+	b.refused(events.CodeBadRequest, events.VerbLoad, cmd)
+	cmd.Free = events.FreeZero
+	b.obeyed(events.VerbLoad, cmd)
+	b.done()
+	b.requireDisk(true)
+	disk, err := os.ReadFile(b.machine.path)
+	require.NoError(t, err)
+	require.Equal(t, int64(len(disk)), image.Manifest.Bytes()+4096)
+	require.NotContains(t, disk[len(disk)-4096:], byte(0xee), "behind the image")
+	old := 0
+	for i := 0; i+512 <= len(disk); i += 512 {
+		if bytes.Equal(disk[i:i+512], bytes.Repeat([]byte{0xee}, 512)) {
+			old++
+		}
+	}
+	require.Zero(t, old)
 }

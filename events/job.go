@@ -45,6 +45,7 @@ type JobAccepted struct {
 	Window          int           `json:"window"`            // nodes that boot at once
 	Then            Then          `json:"then"`
 	Verify          string        `json:"verify,omitempty"`
+	Free            string        `json:"free,omitempty"`
 	RequireVerified bool          `json:"require_verified,omitempty"`
 	DryRun          bool          `json:"dry_run,omitempty"`
 	Budgets         Budgets       `json:"budgets"`

@@ -10,6 +10,7 @@ type LoadRequest struct {
 	Timeout Duration `json:"timeout,omitempty"` // of the whole job from acceptance; 0: derived from image and rate
 	Require string   `json:"require,omitempty"` // quorum: "95%" or a count; empty: every node
 	Verify  string   `json:"verify,omitempty"`  // "" or "readback"
+	Free    string   `json:"free,omitempty"`    // free space of the image on the disk: "" (keeps what was there), "zero" or "discard"
 	// RequireVerified fails nodes whose result is only "unverified".
 	RequireVerified bool     `json:"require_verified,omitempty"`
 	DryRun          bool     `json:"dry_run,omitempty"`   // stop after the plan
@@ -34,6 +35,13 @@ func (CancelRequest) Kind() Kind { return KindCancelRequest }
 // VerifyReadback is the value of LoadRequest.Verify that has each disk read
 // again and compared.
 const VerifyReadback = "readback"
+
+// Values of LoadRequest.Free. Discarded space is what the device makes of it;
+// only zero promises that nothing old is left.
+const (
+	FreeZero    = "zero"
+	FreeDiscard = "discard"
+)
 
 // DefaultTTL is how old a request may be when no ttl is given, in the form of
 // LoadRequest.TTL: two minutes.

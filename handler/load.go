@@ -27,7 +27,7 @@ func (k *keeper) load(ctx context.Context, s job.State, e job.Effect) (job.Input
 	}
 	_, err := k.h.command(ctx, k.key.testbed, e.Node, events.VerbLoad, events.LoadCommand{
 		NodeRef: k.ref(e), Effect: e.ID, Image: s.Plan.Image, Session: s.Served.Session, Disk: n.Disk,
-		Verify: s.Plan.Verify, Join: b.Join / joinShare, Stall: b.Stall, Deadline: deadline,
+		Verify: s.Plan.Verify, Free: s.Plan.Free, Join: b.Join / joinShare, Stall: b.Stall, Deadline: deadline,
 	})
 	switch refusal := remote(err); {
 	case err == nil:

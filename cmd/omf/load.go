@@ -20,6 +20,7 @@ type loadFlags struct {
 	timeout, ttl    time.Duration
 	then, disk      string
 	require, verify string
+	free            string
 	requireVerified bool
 	dryRun, detach  bool
 	wait            bool
@@ -51,6 +52,7 @@ detach or to cancel; elsewhere it detaches, and the job goes on.`,
 	fl.StringVar(&f.disk, "disk", "", "disk to write, by path, serial or WWN (default: the inventory's)")
 	fl.StringVar(&f.require, "require", "", "quorum that makes the job a success, such as 95% or 7 (default: every node)")
 	fl.StringVar(&f.verify, "verify", "", "readback: read each disk again after writing, and compare")
+	fl.StringVar(&f.free, "free", "", "free space of the image on the disk: zero, or discard (default: it keeps what was there)")
 	fl.BoolVar(&f.requireVerified, "require-verified", false, "fail nodes whose agent cannot prove what it wrote")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "stop after the plan")
 	fl.BoolVar(&f.detach, "detach", false, "print the job id as soon as the job is accepted, and end")
@@ -62,7 +64,7 @@ detach or to cancel; elsewhere it detaches, and the job goes on.`,
 	fl.BoolVar(&f.legacy.output, "legacy-output", false, "print the progress and the summary of OMF 4")
 	fl.DurationVar(&f.ttl, "ttl", 0, "the request expires when no handler takes it in this time (default 2m)")
 	for name, unit := range map[string]string{
-		"timeout": "TIME", "then": "WHAT", "disk": "DISK", "require": "SHARE", "verify": "HOW", "ttl": "TIME",
+		"timeout": "TIME", "then": "WHAT", "disk": "DISK", "require": "SHARE", "verify": "HOW", "free": "HOW", "ttl": "TIME",
 		"topology": "NODES", "image": "IMAGE", "outpath": "DIR", "outprefix": "NAME",
 	} {
 		placeholder(fl, name, unit)
@@ -112,6 +114,9 @@ func (a *app) loadRequest(args []string, f loadFlags) (events.LoadRequest, error
 	if f.verify != "" && f.verify != events.VerifyReadback {
 		return none, usagef("--verify %q: want readback", f.verify)
 	}
+	if f.free != "" && f.free != events.FreeZero && f.free != events.FreeDiscard {
+		return none, usagef("--free %q: want zero or discard", f.free)
+	}
 	if f.timeout < 0 || f.ttl < 0 {
 		return none, usagef("--timeout and --ttl cannot be negative")
 	}
@@ -124,7 +129,7 @@ func (a *app) loadRequest(args []string, f loadFlags) (events.LoadRequest, error
 	}
 	return events.LoadRequest{
 		Nodes: expr, Image: last, Disk: f.disk, Then: events.Then(f.then), Timeout: events.Duration(timeout),
-		Require: f.require, Verify: f.verify, RequireVerified: f.requireVerified, DryRun: f.dryRun,
+		Require: f.require, Verify: f.verify, Free: f.free, RequireVerified: f.requireVerified, DryRun: f.dryRun,
 		Wait: f.wait, TTL: events.Duration(f.ttl), Requester: who(),
 	}, nil
 }

@@ -62,6 +62,11 @@ func Check(r events.LoadRequest) *events.Error {
 	default:
 		return bad("verify %q: want %q or nothing", clip(r.Verify, maxName), events.VerifyReadback)
 	}
+	switch r.Free {
+	case "", events.FreeZero, events.FreeDiscard:
+	default:
+		return bad("free %q: want %q, %q or nothing", clip(r.Free, maxName), events.FreeZero, events.FreeDiscard)
+	}
 	if r.Timeout < 0 || r.TTL < 0 {
 		return bad("timeout and ttl are not negative")
 	}
