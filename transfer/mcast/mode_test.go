@@ -3,6 +3,7 @@ package mcast
 import (
 	"net"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -46,6 +47,41 @@ func TestModeInUse(t *testing.T) {
 	// Without a size a filter cannot see through several datagrams as one.
 	c := mustOpen(t, Open, Options{Group: group1, Port: freePort(t), Local: local(1), Ignore: []Match{{Offset: 4, Word: 3}}})
 	require.Equal(t, Mmsg, c.(Modal).Mode().Receive)
+}
+
+// TestMemory: a receiver takes as much memory as the traffic needs, up to 4 MB.
+func TestMemory(t *testing.T) {
+	port := freePort(t)
+	a := mustOpen(t, Mode{Send: Offload}.open, Options{Group: group1, Port: port, Local: local(1)})
+	b := mustOpen(t, Open, Options{Group: group1, Port: port, Local: local(2)})
+	r := b.(*conn).main.in
+	ds := make([]Datagram, BatchSize)
+	blocks := make([][]byte, BatchSize)
+	for i := range blocks {
+		blocks[i] = make([]byte, 1048)
+	}
+	receive := func(total int) {
+		require.NoError(t, b.SetReadDeadline(time.Now().Add(10*time.Second)))
+		for got := 0; got < total; {
+			n, err := b.Receive(ds)
+			require.NoError(t, err)
+			got += n
+		}
+	}
+	for range 100 {
+		require.NoError(t, a.Send(blocks))
+		receive(BatchSize)
+	}
+	require.LessOrEqual(t, len(r.memory), firstSlots)
+	for range 4 {
+		for _, d := range blocks {
+			require.NoError(t, a.Send([][]byte{d}))
+		}
+	}
+	receive(4 * BatchSize)
+	require.Greater(t, len(r.memory), firstSlots)
+	require.LessOrEqual(t, len(r.memory)*r.size, 4<<20)
+	require.LessOrEqual(t, len(r.memory), groupSlots)
 }
 
 // TestRejoin: who joins again is still a member, and hears what comes after.

@@ -14,10 +14,15 @@ import (
 // aggregate is the most that the kernel gives as one message.
 const aggregate = 65536
 
-// groupSlots is how many messages the socket of a group holds. One more than a
-// batch: each message that a Receive has begun gave it at least one datagram,
-// so there is always a free one, and at most 4 MB are needed.
-const groupSlots = BatchSize + 1
+// groupSlots is how many messages the socket of a group holds at most. One more
+// than a batch: each message that a Receive has begun gave it at least one
+// datagram, so there is always a free one, and at most 4 MB are needed. Memory
+// is taken as traffic needs it: firstSlots are enough where many datagrams come
+// as one.
+const (
+	groupSlots = BatchSize + 1
+	firstSlots = 4
+)
 
 // message is what one slot holds: datagrams of the size each, the last one
 // perhaps shorter. at is where the next one begins.
@@ -35,8 +40,8 @@ type receiver struct {
 	fn     func(fd uintptr) bool
 	lookFn func(fd uintptr) // fn without waiting
 
-	size     int // of a slot
-	memory   []byte
+	size     int       // of a slot
+	memory   [][]byte  // of the slots, as far as it was needed
 	msgs     []mmsghdr // the messages of one call
 	iovs     []unix.Iovec
 	addrs    []unix.RawSockaddrInet4
@@ -47,23 +52,23 @@ type receiver struct {
 	spent   []int     // slots that the Receive under way has emptied
 	pending []message // received and not given yet
 	each    int       // datagrams a message held lately
+	most    int       // messages to receive in one call; grows while it is too few
 	ask     int       // messages to receive in this call
 	got     int
 	err     error
 }
 
 func newReceiver(raw syscall.RawConn, w Way, slots int, ignore []Match) *receiver {
-	r := &receiver{raw: raw, way: w, size: maxDatagram, each: 1}
+	r := &receiver{raw: raw, way: w, size: maxDatagram, each: 1, most: firstSlots}
 	if w == Offload {
 		r.size, r.ignore = aggregate, ignore
 	}
-	r.memory = make([]byte, slots*r.size)
+	r.memory = make([][]byte, 0, slots)
 	r.msgs, r.iovs = make([]mmsghdr, slots), make([]unix.Iovec, slots)
 	r.addrs, r.controls = make([]unix.RawSockaddrInet4, slots), make([]control, slots)
-	r.slots, r.free, r.spent = make([]int, slots), make([]int, slots), make([]int, 0, slots)
+	r.slots, r.free, r.spent = make([]int, slots), make([]int, 0, slots), make([]int, 0, slots)
 	r.pending = make([]message, 0, slots)
 	for i := range slots {
-		r.free[i] = slots - 1 - i // the first is taken most often and stays in the caches
 		h := &r.msgs[i].hdr
 		h.Name, h.Iov = (*byte)(unsafe.Pointer(&r.addrs[i])), &r.iovs[i]
 		h.SetIovlen(1)
@@ -109,10 +114,10 @@ func (r *receiver) give(ds []Datagram) int {
 	n, done := 0, 0
 	for done < len(r.pending) && n < len(ds) {
 		m := &r.pending[done]
-		base, before := m.slot*r.size, n
+		slot, before := r.memory[m.slot], n
 		for first := true; n < len(ds) && (m.at < m.end || first && m.end == 0); first = false {
 			end := min(m.at+m.each, m.end)
-			d := Datagram{Data: r.memory[base+m.at : base+end : base+end], From: m.from}
+			d := Datagram{Data: slot[m.at:end:end], From: m.from}
 			m.at = end
 			if !ignored(r.ignore, d.Data) {
 				ds[n] = d
@@ -136,14 +141,19 @@ func (r *receiver) give(ds []Datagram) int {
 // fetch receives messages for about so many datagrams; drained says that there
 // were no more. It is called when nothing is pending.
 func (r *receiver) fetch(datagrams int, wait bool) (drained bool, err error) {
-	r.ask = min(len(r.free), (datagrams+r.each-1)/r.each+1) // one more shows whether that is all
+	r.ask = min(r.most, (datagrams+r.each-1)/r.each+1) // one more shows whether that is all
 	if r.way == Single {
 		r.ask = 1
 	}
+	for len(r.free) < r.ask && len(r.memory) < cap(r.memory) {
+		r.free = append(r.free, len(r.memory))
+		r.memory = append(r.memory, make([]byte, r.size))
+	}
+	r.ask = min(r.ask, len(r.free))
 	for i := range r.ask {
-		slot := r.free[len(r.free)-1-i]
+		slot := r.free[len(r.free)-1-i] // what was used last is in the caches still
 		r.slots[i] = slot
-		r.iovs[i].Base = &r.memory[slot*r.size]
+		r.iovs[i].Base = &r.memory[slot][0]
 		h := &r.msgs[i].hdr
 		h.Namelen, h.Flags = unix.SizeofSockaddrInet4, 0
 		if r.way == Offload {
@@ -173,6 +183,9 @@ func (r *receiver) fetch(datagrams int, wait bool) (drained bool, err error) {
 	}
 	if r.got > 0 {
 		r.each = max(1, held/r.got)
+	}
+	if r.got == r.ask {
+		r.most = min(2*r.most, cap(r.memory))
 	}
 	return r.got < r.ask || r.got == 0, nil
 }
