@@ -201,6 +201,20 @@ func TestRefused(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+// Without checksums the flags of a group mean nothing.
+func TestFlagsWithoutChecksums(t *testing.T) {
+	b := image(t, 16<<10, "-t ext4 -b 1024 -g 1024 -N 256 -J size=1 -O ^metadata_csum,^uninit_bg")
+	want, _, err := probe(b, free.Options{})
+	require.NoError(t, err)
+	require.Empty(t, want.Notes)
+	for g := range 16 {
+		b[2048+64*g+0x12] |= 2
+	}
+	got, _, err := probe(b, free.Options{})
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
 // Revision 0 has no features, and inodes of 128 bytes, whatever the superblock holds where later ones say so.
 func TestRevision0(t *testing.T) {
 	b := image(t, 4096, "-t ext2 -b 1024 -r 0 -O none")

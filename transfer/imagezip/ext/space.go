@@ -19,14 +19,9 @@ func (fs *filesystem) metadata(ctx context.Context) ([]free.Span, error) {
 			parts = append(parts, fs.blocksSpan(d.blockBitmap, 1), fs.blocksSpan(d.inodeBitmap, 1), fs.blocksSpan(d.inodeTable, fs.inodeTable))
 		}
 		for _, s := range parts {
-			if s.Start == s.End {
-				continue
+			if s.Start < s.End {
+				list = append(list, s)
 			}
-			if n := len(list); n > 0 && list[n-1].Start <= s.Start && s.Start <= list[n-1].End {
-				list[n-1].End = max(list[n-1].End, s.End)
-				continue
-			}
-			list = append(list, s)
 		}
 		return nil
 	})

@@ -264,6 +264,25 @@ func TestLog(t *testing.T) {
 			unmountAt(d.b, log[:size], 1024, 7)
 			log[1536+9] = 0x10
 		}, true},
+		{"begun anew", func() { fillLog(log[:size], 6); clear(log[1024 : 512*512]); unmountAt(d.b, log[:size], 0, 7) }, false},
+		{"begun anew, with a change", func() {
+			fillLog(log[:size], 6)
+			clear(log[1024 : 512*512])
+			unmountAt(d.b, log[:size], 0, 7)
+			log[512+9] = 0x10
+		}, true},
+		{"begun anew, with something among the zeros", func() {
+			fillLog(log[:size], 6)
+			clear(log[1024 : 512*512])
+			unmountAt(d.b, log[:size], 0, 7)
+			log[300*512+3] = 7
+		}, true},
+		{"begun anew, with a gap", func() {
+			fillLog(log[:size], 6)
+			clear(log[1024 : 512*512])
+			unmountAt(d.b, log[:size], 0, 7)
+			log[600*512+3] = 5
+		}, true},
 		{"two rounds apart", func() { fillLog(log[:size], 5); unmountAt(d.b, log[:size], 0, 7) }, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

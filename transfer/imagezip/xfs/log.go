@@ -96,6 +96,12 @@ func (l *ring) findHead() (uint64, error) {
 	default:
 		return torn, nil
 	}
+	if head < l.blocks && head <= logWindow && first > 1 {
+		began, err := l.begunAnew(head, first)
+		if err != nil || began > 0 {
+			return began, err
+		}
+	}
 	// Blocks around the head must have been written in order, and all of them.
 	before := min(head, logWindow)
 	if ok, err := l.allOf(head-before, head, first); err != nil || !ok {
@@ -108,6 +114,32 @@ func (l *ring) findHead() (uint64, error) {
 		if ok, err := l.allOf(max(head, l.blocks-min(l.blocks, logWindow-before)), l.blocks, last); err != nil || !ok {
 			return torn, err
 		}
+	}
+	return head, nil
+}
+
+// begunAnew knows the log as xfs_admin, xfs_repair -L and their like leave it: one record of a new round at the start, zeros,
+// and from block end on records of the round before. It returns the block behind that record, or 0. A log that was
+// used since has no zeros.
+func (l *ring) begunAnew(end uint64, cycle uint32) (uint64, error) {
+	head := uint64(0)
+	for ; head < end; head++ {
+		c, err := l.cycleAt(head)
+		if err != nil {
+			return 0, err
+		}
+		if c != cycle {
+			break
+		}
+	}
+	if head == end {
+		return 0, nil
+	}
+	if ok, err := l.allOf(head, end, 0); err != nil || !ok {
+		return 0, err
+	}
+	if ok, err := l.allOf(end, min(l.blocks, end+logWindow), cycle-1); err != nil || !ok {
+		return 0, err
 	}
 	return head, nil
 }

@@ -173,6 +173,16 @@ func TestUncleanLog(t *testing.T) {
 	}
 }
 
+// Another UUID is put into the superblock and the log, not into the other metadata; and the log is begun anew in a later
+// round.
+func TestChangedUUID(t *testing.T) {
+	path := mkfs(t, 48, "")
+	roundtrip.Run(t, "xfs_db", "-x", "-f", "-c", "uuid 11111111-2222-3333-4444-555555555555", path)
+	require.Contains(t, db(t, path, "version"), "META_UUID")
+	require.False(t, unclean(t, path))
+	same(t, path, 0)
+}
+
 func TestOtherDevices(t *testing.T) {
 	dir := t.TempDir()
 	log, rt := filepath.Join(dir, "log"), filepath.Join(dir, "rt")
