@@ -73,7 +73,8 @@ func run(m *testing.M) int {
 
 // prepare builds the programs and the image.
 func prepare() error {
-	build := exec.Command("go", "build", "-o", programs+"/", "loadnode/cmd/frisbeed", "loadnode/cmd/frisbee")
+	// As the Makefile does, so that what it compiled serves here as well.
+	build := exec.Command("go", "build", "-trimpath", "-o", programs+"/", "loadnode/cmd/frisbeed", "loadnode/cmd/frisbee")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)
