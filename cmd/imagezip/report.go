@@ -25,7 +25,7 @@ func (p *program) report(stats imagezip.Stats, elapsed time.Duration) {
 		fmt.Fprintf(p.stderr, "imagezip: whole image, no delta: %d sectors are to be saved\n", stats.Used)
 	}
 	if stats.Same > 0 {
-		fmt.Fprintf(p.stderr, "imagezip: delta: %d of %d sectors are in the base image already\n", stats.Same, stats.Used)
+		fmt.Fprintf(p.stderr, "imagezip: delta: %d of %d sectors are in the base image already; install it over that image, WITHOUT zero fill\n", stats.Same, stats.Used)
 	}
 	if stats.Dropped > 0 {
 		fmt.Fprintf(p.stderr, "imagezip: %d sectors of zeros are not in the image: install it with zero fill (imageunzip -z) only\n", stats.Dropped)

@@ -38,7 +38,8 @@ What to capture:
   --force     capture what is mounted; unclean filesystems are saved whole
   --drop-zeros
               leave out blocks of zeros as well: ONLY for images that will be installed with zero fill (imageunzip -z)
-  -H FILE     delta: leave out what the base image with this signature has
+  -H FILE     delta: leave out what the base image with this signature has; it is installed over that image, without
+              zero fill
   -P PERCENT  with -H: no delta if it is not smaller than this part of the whole
 
 How to write it:

@@ -180,7 +180,7 @@ func (e *examiner) table() (*ptable.Table, error) {
 	case errors.Is(err, ptable.ErrNone):
 		return nil, nil
 	case errors.Is(err, ptable.ErrTable):
-		return nil, fmt.Errorf("capture: %w: repair it, use -l or -n if there is a filesystem and no table, or -r to save every sector (raw)", err)
+		return nil, fmt.Errorf("capture: %w: repair it, use -l, -n or -S TYPE if there is a filesystem and no table, or -r to save every sector (raw)", err)
 	case err != nil:
 		return nil, fmt.Errorf("capture: %w", err)
 	}

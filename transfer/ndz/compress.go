@@ -11,10 +11,10 @@ import (
 const window = 32 << 10
 
 // engines say how each level of zlib, 1 to 9, is done here: by the level of our compressor that is the fastest of those
-// whose images of system disks are not larger, and in steps of so many sectors. Index 0 stores. Short steps are better
+// whose images of system disks are not larger, and in steps of so many sectors. Some levels are the same. Index 0 stores. Short steps are better
 // for size than long ones, although each has its own code tables: content changes, and where a chunk ends less is
 // compressed twice. BenchmarkLevels prints what they were chosen by.
-var engines = [10]struct{ level, step int }{{0, 42}, {2, 42}, {3, 42}, {4, 42}, {6, 42}, {7, 42}, {8, 42}, {9, 42}, {9, 32}, {9, 32}}
+var engines = [10]struct{ level, step int }{{0, 42}, {3, 42}, {3, 42}, {6, 42}, {6, 42}, {7, 42}, {8, 42}, {9, 42}, {9, 32}, {9, 32}}
 
 // compressor makes parts of a deflate stream: byte strings that end on a byte boundary and can be put one behind the
 // other.
@@ -24,9 +24,13 @@ type compressor struct {
 	// step is how much data a part of the stream holds, in bytes: where one part ends, a chunk can end without anything
 	// being compressed again.
 	step int
-	// A whole step of zeros, compressed without history: raw images of disks are full of them.
-	zeros      []byte
-	zerosAdler uint32
+	runs map[int]zeroRun // by steps; nil if nothing is to be compressed
+}
+
+// zeroRun is the compressed form of zeros, which refers to nothing before it: disks are full of them.
+type zeroRun struct {
+	out   []byte
+	adler uint32
 }
 
 // sink appends what is written to it.
@@ -39,12 +43,13 @@ func (s *sink) Write(p []byte) (int, error) {
 
 func newCompressor(level int) (*compressor, error) {
 	c := &compressor{step: engines[level].step * SectorSize}
+	if level > 0 {
+		c.runs = map[int]zeroRun{}
+	}
 	var err error
 	if c.w, err = flate.NewWriter(&c.out, engines[level].level); err != nil {
 		return nil, err
 	}
-	zeros := make([]byte, c.step)
-	c.zeros, c.zerosAdler = bytes.Clone(c.part(nil, zeros)), adler32.Checksum(zeros)
 	return c, nil
 }
 
@@ -58,6 +63,21 @@ func (c *compressor) part(dst, data []byte) []byte {
 	c.w.Flush()
 	dst, c.out.b = c.out.b, nil
 	return dst
+}
+
+// zeros returns the compressed form of so many steps of zeros. Each is made once, at the best level.
+func (c *compressor) zeros(steps int) zeroRun {
+	z, ok := c.runs[steps]
+	if !ok {
+		var out sink
+		data := make([]byte, steps*c.step)
+		w, _ := flate.NewWriter(&out, flate.BestCompression) // only unknown levels are errors
+		w.Write(data)
+		w.Flush()
+		z = zeroRun{out: out.b, adler: adler32.Checksum(data)}
+		c.runs[steps] = z
+	}
+	return z
 }
 
 func allZero(p []byte) bool {

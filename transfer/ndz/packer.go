@@ -41,8 +41,10 @@ func (k *packer) maxRegions() int {
 // for the next chunk, where the data it referred to is not.
 func (k *packer) add(p *piece) error {
 	c := cursor{left: p.regions}
-	for i := range p.steps {
-		begin, end := i*p.step, min((i+1)*p.step, len(p.data()))
+	end := 0
+	for i, s := range p.steps {
+		begin := end
+		end += s.size
 		for at := begin; at < end; {
 			if k.chunk == nil {
 				k.open()
@@ -58,8 +60,8 @@ func (k *packer) add(p *piece) error {
 				}
 				continue
 			}
-			out, adler := p.part(i), p.steps[i].adler
-			if at > begin || to < end || k.data < int64(len(p.before(at, window))) {
+			out, adler := p.part(i), s.adler
+			if at > begin || to < end || !s.alone && k.data < int64(len(p.before(at, window))) {
 				out, adler = k.compress(p, at, to)
 			}
 			if len(out) > k.room() {

@@ -12,15 +12,17 @@ type piece struct {
 	regions []Region
 	out     []byte // the steps one behind the other
 	steps   []step
-	step    int // bytes of data in a step, the last one may have less
+	step    int // bytes of data in a step; the last one may have less, runs of zeros have more
 	full    int // bytes of data that are a full piece
 	ready   chan struct{}
 }
 
 // step is the compressed form of some data.
 type step struct {
+	size  int // of the data, in bytes
 	end   int // in out
 	adler uint32
+	alone bool // refers to nothing before it
 }
 
 func newPiece(step int) *piece {
@@ -47,21 +49,33 @@ func (p *piece) before(at int, n int64) []byte {
 	return p.buf[end-int(min(n, window, int64(end))) : end]
 }
 
+// longRun is how many steps of zeros are a step of their own: what follows must start anew.
+const longRun = 4
+
 // compress fills out and steps from the data. A step may refer to all that came before it.
 func (p *piece) compress(c *compressor) {
-	if p.room() == 0 && allZero(p.data()) {
-		for range p.full / p.step {
-			p.out = append(p.out, c.zeros...)
-			p.steps = append(p.steps, step{end: len(p.out), adler: c.zerosAdler})
+	started := false
+	for at, data := 0, p.data(); at < len(data); {
+		run := 0
+		for c.runs != nil && at+(run+1)*p.step <= len(data) && allZero(data[at+run*p.step:][:p.step]) {
+			run++
 		}
-		return
-	}
-	c.start(p.before(0, window))
-	for data := p.data(); len(data) > 0; {
-		n := min(p.step, len(data))
-		p.out = c.part(p.out, data[:n])
-		p.steps = append(p.steps, step{end: len(p.out), adler: adler32.Checksum(data[:n])})
-		data = data[n:]
+		s := step{size: min(p.step, len(data)-at)}
+		if run >= longRun {
+			z := c.zeros(run) // what was started goes on with other data, so that it must start anew
+			p.out = append(p.out, z.out...)
+			s.size, s.adler, s.alone, started = run*p.step, z.adler, true, false
+		} else {
+			if !started {
+				c.start(p.before(at, window))
+				started = true
+			}
+			p.out = c.part(p.out, data[at:at+s.size])
+			s.adler = adler32.Checksum(data[at : at+s.size])
+		}
+		s.end = len(p.out)
+		p.steps = append(p.steps, s)
+		at += s.size
 	}
 }
 
