@@ -126,10 +126,7 @@ func (b *bench) pipeline(ctx context.Context) error {
 	}
 	var best [3]float64
 	var spent float64
-	times := 3
-	if b.quick {
-		times = 2
-	}
+	const times = 2
 	for range b.rounds() {
 		for cores := 1; cores <= 2; cores++ {
 			p, err := b.cast(ctx, 1, "install", installing{b.path("data.ndz"), cores, times}, fmt.Sprintf("GOMAXPROCS=%d", cores))

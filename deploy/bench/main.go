@@ -130,7 +130,7 @@ func busy() string {
 
 // benchmarks runs those of the packages, their output as it is.
 func benchmarks(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchtime", "1s", "./bus", "./transfer/...")
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchtime", "0.2s", "./bus", "./transfer/...")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
 }

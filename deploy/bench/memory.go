@@ -14,20 +14,20 @@ import (
 // memory loads with the real programs at several rates, to files, and gives the
 // most that a client ever had.
 func (b *bench) memory(ctx context.Context) error {
-	rates := []int64{100e6, 300e6, 1e9, fast}
-	clients := []int{1, 4}
+	loads := []struct {
+		clients int
+		rate    int64
+	}{{1, 100e6}, {1, 1e9}, {1, fast}, {4, 300e6}, {4, fast}}
 	if b.quick {
-		rates, clients = []int64{300e6, fast}, []int{4}
+		loads = loads[3:]
 	}
 	most := 0.0
-	for _, n := range clients {
-		for i, rate := range rates {
-			rss, err := b.programs(ctx, n, rate, firstPort+10+i)
-			if err != nil {
-				return fmt.Errorf("%d clients at %d bit/s: %w", n, rate, err)
-			}
-			most = max(most, rss)
+	for i, l := range loads {
+		rss, err := b.programs(ctx, l.clients, l.rate, firstPort+10+i)
+		if err != nil {
+			return fmt.Errorf("%d clients at %d bit/s: %w", l.clients, l.rate, err)
 		}
+		most = max(most, rss)
 	}
 	b.judge("memory of a loading `frisbee`, the most at all rates", "≤ 128 MB", most <= 128, "%.0f MB", most)
 	return nil
