@@ -268,3 +268,33 @@ func receiveAll(t *testing.T, c mcast.Conn, img *bytes.Reader, chunks int) bool 
 	}
 	return true
 }
+
+// TestCapHolds: in no stretch of time does a share send more than its cap allows
+// for it, but for a burst and what a timer may be late; a long pause is not made up.
+func TestCapHolds(t *testing.T) {
+	for name, late := range lateness() {
+		clock := &stepClock{now: time.Unix(1000, 0), late: late}
+		const cap, burst = 200e6, 44
+		share, err := NewLink(1e9, clock).Session(1, cap)
+		require.NoError(t, err)
+		var at []time.Duration
+		begin := clock.now
+		for i := range 1500 {
+			if i%300 == 299 {
+				clock.now = clock.now.Add(200 * time.Millisecond)
+			}
+			if err := share.Wait(context.Background(), burst*WireBlock); err != nil {
+				t.Fatal(err)
+			}
+			at = append(at, clock.now.Sub(begin))
+		}
+		for first := range at {
+			for last := first; last < len(at) && at[last]-at[first] <= 100*time.Millisecond; last++ {
+				sent := float64((last-first)*burst*WireBlock) * 8
+				if allowed := cap*(at[last]-at[first]+capCatchUp).Seconds() + burst*WireBlock*8; sent > allowed {
+					t.Fatalf("%s: %.0f bits in %v, %.0f are allowed", name, sent, at[last]-at[first], allowed)
+				}
+			}
+		}
+	}
+}
