@@ -11,9 +11,9 @@ import (
 const window = 32 << 10
 
 // engines say how each level of zlib, 1 to 9, is done here: by the level of our compressor that is the fastest of those
-// whose images of system disks are not larger, and in steps of so many sectors. Some levels are the same. Index 0 stores. Short steps are better
-// for size than long ones, although each has its own code tables: content changes, and where a chunk ends less is
-// compressed twice. BenchmarkLevels prints what they were chosen by.
+// whose images of system disks are not larger, and in steps of so many sectors. Some levels are the same. Index 0
+// stores. Short steps are better for size than long ones, although each has its own code tables: content changes, and
+// where a chunk ends less is compressed twice. BenchmarkLevels prints what they were chosen by.
 var engines = [10]struct{ level, step int }{{0, 42}, {3, 42}, {3, 42}, {6, 42}, {6, 42}, {7, 42}, {8, 42}, {9, 42}, {9, 32}, {9, 32}}
 
 // compressor makes parts of a deflate stream: byte strings that end on a byte boundary and can be put one behind the

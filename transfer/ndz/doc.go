@@ -6,7 +6,7 @@
 // digest; it is what makes an image trustworthy when its chunks arrive over an open network.
 //
 // The format is described in specs/ndz-format.md; section numbers in this package refer to it. Versions V1 to V4 are
-// read, V3 is written. Encrypted and signed V4 images, and relocations other than the short last sector, are refused
+// read; V3 is written, or V1 and V4 where that is asked for. Encrypted and signed V4 images, and relocations other than the short last sector, are refused
 // with an error that says so.
 //
 // What does not live here: disks and the order of writes (transfer/install), free space of filesystems

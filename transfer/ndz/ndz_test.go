@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// Each case moves megabytes; -rapid.checks on the command line asks for more.
-	if err := flag.Set("rapid.checks", "15"); err != nil {
+	if err := flag.Set("rapid.checks", "12"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
