@@ -165,6 +165,7 @@ func TestRefusals(t *testing.T) {
 		{nil, []string{"-f", in, "-"}, "only goes forward"}, {nil, []string{"-E", in, "-"}, "only goes forward"},
 		{nil, []string{"--resize=0", in, out}, "nothing to grow into"}, {nil, []string{"--resize=x", in, out}, "no size"},
 		{nil, []string{"--resize=0", "-s1", in, out}, "whole disks"}, {nil, []string{"--resize=0", "-C", in}, "needs a disk"},
+		{nil, []string{"--clip", in, out}, "for partitions"}, {nil, []string{"--clip", "-s1", "--read-back", in, out}, "does not go with"},
 		{nil, []string{"-c", in, out}, "--manifest"}, {nil, []string{"-ax", in, out}, "--manifest"}, {nil, []string{"-e", in, out}, "--manifest"},
 		{nil, []string{"-kx", in, out}, "--manifest"},
 		{nil, []string{"-q"}, "unknown option"},

@@ -38,6 +38,7 @@ IMAGE are written one over the other.
   -o, -O        a dot for each chunk, for each GB
   -d            a line for each chunk
   -v, -h        version, help
+  --clip        with -s: of an image that is larger than the partition write what fits, and say how much is lost
   --resize SIZE make the last partition of the disk and its filesystem larger afterwards: 20G, 50%, or 0 for all there is
   --manifest F  check every chunk against a manifest before it is written
   --read-back   read everything again from the medium at the end, and compare
@@ -49,7 +50,7 @@ func options() []getopt.Option {
 	list := []getopt.Option{
 		{Name: "p", Arg: true}, {Name: "W", Arg: true}, {Name: "manifest", Arg: true}, {Name: "read-back"},
 		{Name: "s", Arg: true}, {Name: "D", Arg: true}, {Name: "u", Arg: true}, {Name: "r", Arg: true}, {Name: "M", Arg: true},
-		{Name: "resize", Arg: true},
+		{Name: "resize", Arg: true}, {Name: "clip"},
 		{Name: "c", Refused: v4}, {Name: "a", Refused: v4}, {Name: "e", Refused: v4}, {Name: "k", Refused: v4},
 	}
 	for _, c := range "vdhzoOnCNIfE" {
@@ -74,6 +75,7 @@ type settings struct {
 	max              int64        // -M in bytes, 0 without
 	retries          int          // -r
 	direct, discard  bool
+	clip             bool
 	size             *grow.Size // --resize
 	dots, bigDots    bool
 	debug            int
@@ -122,6 +124,10 @@ func (s *settings) agree() error {
 	switch {
 	case s.kind != nil && s.slice == 0:
 		return errors.New("-D sets the type of the partition that -s names")
+	case s.clip && s.slice == 0:
+		return errors.New("--clip is for partitions: -s")
+	case s.clip && (s.readBack || s.max > 0 || s.fill == install.Pattern):
+		return errors.New("--clip does not go with --read-back, -M or -p: what is lost could not be told from what is right")
 	case s.slice > 0 && (nothing || s.output == "-"):
 		return errors.New("-s needs a disk to write to")
 	case s.size != nil && s.slice > 0:
@@ -154,6 +160,8 @@ func (s *settings) set(f getopt.Found) error {
 		s.noGaps = true
 	case "f":
 		s.direct = true
+	case "clip":
+		s.clip = true
 	case "E":
 		s.discard = true
 	case "s", "M", "r":

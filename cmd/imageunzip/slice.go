@@ -44,15 +44,24 @@ func (p *program) toSlice(ctx context.Context, in io.Reader) (install.Result, er
 		}
 	}
 	room := int64(part.Sectors) * ndz.SectorSize
-	if p.need > room {
-		return install.Result{}, fmt.Errorf("%w: it describes %d bytes, partition %d of %s has %d", install.ErrTooLarge, p.need, p.slice, p.output, room)
+	if p.need > room && !p.clip {
+		return install.Result{}, fmt.Errorf("%w: it describes %d bytes, partition %d of %s has %d; --clip would write only what fits", install.ErrTooLarge, p.need, p.slice, p.output, room)
 	}
 	cfg := p.config(target)
 	cfg.Offset, cfg.Limit, cfg.FillRest = int64(part.Start)*ndz.SectorSize, room, false
 	if p.max > 0 {
 		cfg.Limit = min(cfg.Limit, p.max)
 	}
+	var cut clipped
+	if p.clip {
+		cut.Target, cut.end = target, cfg.Offset+room
+		cfg.Target, cfg.Limit = &cut, 0
+	}
 	res, err := p.install(ctx, in, cfg)
+	if lost := cut.lost.Load(); lost > 0 {
+		res.BytesWritten -= lost
+		fmt.Fprintf(p.stderr, "imageunzip: warning: %d bytes of data do not fit partition %d and are lost: what is in it is not whole\n", lost, p.slice)
+	}
 	if err != nil {
 		return res, fmt.Errorf("%w; partition %d of %s is incomplete", err, p.slice, p.output)
 	}

@@ -103,6 +103,23 @@ func TestSlice(t *testing.T) {
 		require.True(t, bytes.Equal(before[:4096*512], after[:4096*512]))
 		require.True(t, bytes.Equal(before[(4096+9999)*512:], after[(4096+9999)*512:]), "nothing behind the partition")
 
+		// Unless asked otherwise: then what fits is written, and what is lost is said.
+		cut := partitioned(t, label, 4096, 6000)
+		before, err = os.ReadFile(cut)
+		require.NoError(t, err)
+		for _, more := range []string{"-o", "-z", "-E"} {
+			code, _, stderr = call(nil, "-s2", "--clip", more, in, cut)
+			if more == "-E" && strings.Contains(stderr, "discard") {
+				continue // not on this filesystem
+			}
+			require.Zero(t, code, stderr)
+			require.Contains(t, stderr, "512000 bytes of data do not fit")
+			after, err = os.ReadFile(cut)
+			require.NoError(t, err)
+			copy(before[4096*512:], unit[:6000*512])
+			require.True(t, bytes.Equal(before, after), "nothing behind the partition: %s", more)
+		}
+
 		code, _, stderr = call(nil, "-s3", in, path)
 		require.Equal(t, 1, code)
 		require.Contains(t, stderr, "no partition 3")

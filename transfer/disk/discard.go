@@ -12,7 +12,8 @@ import (
 // ErrNoDiscard says that a disk, or the filesystem of a file, cannot discard.
 var ErrNoDiscard = errors.New("discard is not supported")
 
-// Discarder is a target that can be told which bytes hold nothing. The targets of [Open] are.
+// Discarder is a target that can be told which bytes hold nothing. The targets of [Open] are; a
+// target that wraps one passes both methods on.
 type Discarder interface {
 	// CanDiscard asks the system whether Discard does anything.
 	CanDiscard() bool

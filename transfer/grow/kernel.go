@@ -43,7 +43,9 @@ func (fs *filesystem) grow(ctx context.Context, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, loop.detach()) }()
 	err = fs.growMounted(loop.Name())
-	if fs.kind == "ext4" && (errors.Is(err, errCannotMount) || errors.Is(err, errKernel)) {
+	// Refused before anything was done: no right to resize (CAP_SYS_RESOURCE), or a feature it cannot resize mounted.
+	refused := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY)
+	if fs.kind == "ext4" && (errors.Is(err, errCannotMount) || errors.Is(err, errKernel) && refused) {
 		return fs.byTool(ctx, loop.Name(), err)
 	}
 	return err
