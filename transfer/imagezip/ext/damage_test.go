@@ -52,16 +52,13 @@ func TestUntrustedGroups(t *testing.T) {
 		{"high count of free blocks", "-O ^metadata_csum,^uninit_bg", func(b []byte) { b[descAt(5)+0x2C]++ }, 5},
 		{"bit of the bitmap", "-O ^metadata_csum,^uninit_bg", func(b []byte) { b[bitmapAt(b, 12)+50] ^= 4 }, 12},
 		{"two bits of the bitmap", "", func(b []byte) { // of which one is set, so that the count is right
-			at := bitmapAt(b, 0)
-			for b[at] == 0xFF {
+			at := 8 * bitmapAt(b, 0)
+			for b[at/8]>>(at%8)&1 == 1 {
 				at++
 			}
-			bit := byte(1)
-			for b[at]&bit != 0 {
-				bit <<= 1
-			}
-			b[at] |= bit
-			b[bitmapAt(b, 0)] &^= 1 << 3
+			b[at/8] |= 1 << (at % 8)
+			at-- // the last block of lost+found
+			b[at/8] &^= 1 << (at % 8)
 		}, 0},
 		{"checksum of a descriptor", "", func(b []byte) { b[descAt(7)+0x1E]++ }, 7},
 		{"crc16 of a descriptor", "-O ^metadata_csum,uninit_bg", func(b []byte) { b[descAt(7)+0x1F]++ }, 7},
