@@ -83,9 +83,11 @@ type Config struct {
 	Memory int64
 	// ReadAhead is how many chunks are on order at a time; 0 means DefaultReadAhead.
 	ReadAhead int
-	// InOrder asks for chunks in ascending order instead of a random one.
-	// Random is better for a group whose members start at different times.
-	InOrder bool
+	// InOrder asks for chunks in ascending order from the first, Shuffle in a
+	// random order, as the original clients do. The default is ascending from
+	// where the group is, and at the end what was missed: whenever clients
+	// join, one round of the image then serves all of them.
+	InOrder, Shuffle bool
 	// StartDelay is the longest random wait before joining, for many nodes
 	// that are switched on together.
 	StartDelay time.Duration
@@ -120,6 +122,7 @@ type Progress struct {
 	Foreign    uint64 // blocks from another address than the server's
 	Bad        uint64 // undecodable, or claiming another source, or outside the image
 	Overruns   uint64 // dropped by the own receive queue
+	Reports    uint64 // sent, of how we fare, to a server that wants them
 }
 
 // Stats are the final figures of a session.
@@ -138,6 +141,7 @@ type Client struct {
 	server  netip.Addr
 	chunks  []chunk
 	todo    []int  // chunks we lack, in the order of asking
+	placed  bool   // that order begins where the group is
 	asked   []int  // of these, the ones somebody asked for
 	kept    []int  // scratch of ask
 	turns   uint32 // requests seen, for their order
@@ -145,22 +149,26 @@ type Client struct {
 	free    [][]byte
 	buffers int // made so far
 	most    int // to be made at most
+	size    int // of each: wire.ChunkSize; models in tests make it 0 and move no data
 	left    int // chunks not installed
 	jobs    chan job
 	results chan result
 
-	current   int       // chunk of the last block
-	lastBlock time.Time // from the server
-	lastNew   time.Time // block that we lacked, or a time when we wanted none
-	lastHeard time.Time // block or useful request: not idle
-	lastAsk   time.Time
-	lastJoin  time.Time
-	gap       time.Duration // mean time between blocks
-	backoff   int
-	outage    bool // nothing came for long, and the server has not told its size since
-	report    report
-	start     time.Time
-	now       Progress // of the loop; published under mu
+	current      int // chunk of the last block
+	currentBlock int
+	lastBlock    time.Time // from the server
+	lastNew      time.Time // block that we lacked, or a time when we wanted none
+	lastHeard    time.Time // block or useful request: not idle
+	lastAsk      time.Time
+	lastJoin     time.Time
+	gap          time.Duration // mean time between blocks
+	backoff      int
+	outage       bool // nothing came for long, and the server has not told its size since
+	report       report
+	tell         tell
+	speed        speed
+	start        time.Time
+	now          Progress // of the loop; published under mu
 
 	mu   sync.Mutex
 	seen Progress
@@ -190,7 +198,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.ReadAhead = DefaultReadAhead
 	}
 	c := &Client{cfg: cfg, rand: cfg.Rand, source: cfg.Conn.Addr().Addr().As4(),
-		most: int(min(cfg.Memory/wire.ChunkSize, math.MaxInt32)), current: -1}
+		most: int(min(cfg.Memory/wire.ChunkSize, math.MaxInt32)), size: wire.ChunkSize, current: -1}
 	if c.rand == nil {
 		c.rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	}
@@ -282,7 +290,8 @@ func (c *Client) prepare(n int) {
 		c.todo = append(c.todo, i)
 	}
 	c.left = len(c.todo)
-	if !c.cfg.InOrder {
+	c.placed = c.cfg.InOrder || c.cfg.Shuffle
+	if c.cfg.Shuffle && !c.cfg.InOrder {
 		c.rand.Shuffle(len(c.todo), func(i, k int) { c.todo[i], c.todo[k] = c.todo[k], c.todo[i] })
 	}
 	c.jobs = make(chan job, c.most)
@@ -361,6 +370,7 @@ func (c *Client) settle() error {
 		select {
 		case r := <-c.results:
 			c.free = append(c.free, r.buf)
+			c.speed.end(time.Now())
 			ch := &c.chunks[r.chunk]
 			var bad *ndz.CorruptError
 			switch {

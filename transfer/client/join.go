@@ -83,11 +83,11 @@ func (c *Client) answersJoin(p *wire.Packet, d mcast.Datagram) bool {
 	return !c.cfg.Server.IsValid() || c.cfg.Server == d.From.Addr()
 }
 
-// askedWithJoin looks in what came together with the answer for a question for
-// progress, which servers send just behind it. Blocks are of no use yet.
+// askedWithJoin looks in what came together with the answer for questions for
+// progress and reports, which servers send just behind it. Blocks are of no use yet.
 func (c *Client) askedWithJoin(p *wire.Packet, ds []mcast.Datagram) error {
 	for _, d := range ds {
-		if p.Decode(d.Data) != nil || p.Subtype != wire.Progress || !p.ForClient() {
+		if p.Decode(d.Data) != nil || p.Subtype != wire.Progress && p.Subtype != wire.Reports || !p.ForClient() {
 			continue
 		}
 		if err := c.handle(p, d, time.Now()); err != nil {
@@ -153,7 +153,7 @@ func (c *Client) wireStats(elapsed time.Duration) wire.Stats {
 		StartDelay: int32(c.cfg.StartDelay / time.Second),
 		DupBlocks:  c.now.Duplicates, NoFreeChunks: c.now.NoRoom, LostBlocks: c.now.Lost, ReRequests: c.now.Retries,
 		Requests: c.now.Requests, PartialRequests: c.now.Retries, RecvIdles: c.now.Idle, JoinAttempts: c.now.Joins}
-	if !c.cfg.InOrder {
+	if c.cfg.Shuffle && !c.cfg.InOrder {
 		s.Randomize = 1
 	}
 	if c.cfg.Written != nil {

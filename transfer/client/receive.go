@@ -1,6 +1,7 @@
 package client
 
 import (
+	"slices"
 	"time"
 
 	"loadnode/transfer/mcast"
@@ -35,6 +36,8 @@ type fill struct {
 	index   int
 	buf     []byte
 	missing wire.Bitmap
+	lack    int   // blocks missing
+	tries   uint8 // how often they were asked for since the last came
 	// repairAt is when to ask for what is missing, set when the server went on
 	// to another chunk; zero otherwise.
 	repairAt time.Time
@@ -77,6 +80,10 @@ func (c *Client) handle(p *wire.Packet, d mcast.Datagram, now time.Time) error {
 		if d.From.Addr() == c.server && (p.ClientID == 0 || p.ClientID == c.id) {
 			return c.report.ask(c, p, now)
 		}
+	case wire.Reports:
+		if d.From.Addr() == c.server && (p.ClientID == 0 || p.ClientID == c.id) {
+			c.tell.ask(c, p.Ask, now)
+		}
 	}
 	return nil
 }
@@ -100,6 +107,8 @@ func (c *Client) block(p *wire.Packet, d mcast.Datagram, now time.Time) {
 		c.passed(c.current, now)
 		c.current = i
 	}
+	c.currentBlock = int(p.Block)
+	c.place(i)
 	c.answered(i, now)
 	ch := &c.chunks[i]
 	switch ch.state {
@@ -116,7 +125,7 @@ func (c *Client) block(p *wire.Packet, d mcast.Datagram, now time.Time) {
 			return
 		}
 		ch.state = filling
-		ch.fill = &fill{index: i, buf: buf, missing: wire.FullBitmap()}
+		ch.fill = &fill{index: i, buf: buf, missing: wire.FullBitmap(), lack: wire.BlocksPerChunk}
 		c.fills = append(c.fills, ch.fill)
 	}
 	f := ch.fill
@@ -127,11 +136,24 @@ func (c *Client) block(p *wire.Packet, d mcast.Datagram, now time.Time) {
 		return
 	}
 	f.missing.Clear(b)
-	copy(f.buf[b*wire.BlockSize:], p.Data)
+	f.lack--
+	f.tries = 0
+	copy(f.buf[b*c.size/wire.BlocksPerChunk:], p.Data)
 	c.lastNew = now
-	if f.missing.Empty() {
-		c.finish(ch)
+	if f.lack == 0 {
+		c.finish(ch, now)
 	}
+}
+
+// place begins the order of asking with chunk i, by which the group is seen for
+// the first time.
+func (c *Client) place(i int) {
+	if c.placed {
+		return
+	}
+	c.placed = true
+	k, _ := slices.BinarySearch(c.todo, i)
+	c.todo = append(slices.Clone(c.todo[k:]), c.todo[:k]...)
 }
 
 // passed notes that the server went on from chunk i to another: what is
@@ -144,7 +166,7 @@ func (c *Client) passed(i int, now time.Time) {
 }
 
 // finish hands a complete chunk to the workers.
-func (c *Client) finish(ch *chunk) {
+func (c *Client) finish(ch *chunk, now time.Time) {
 	f := ch.fill
 	for k, o := range c.fills {
 		if o == f {
@@ -154,6 +176,7 @@ func (c *Client) finish(ch *chunk) {
 	}
 	ch.state, ch.fill = complete, nil
 	c.now.Received++
+	c.speed.begin(now)
 	c.jobs <- job{f.index, f.buf} // never waits: there are as many places as buffers
 }
 
@@ -168,7 +191,7 @@ func (c *Client) buffer() []byte {
 		return nil
 	}
 	c.buffers++
-	return make([]byte, wire.ChunkSize)
+	return make([]byte, c.size)
 }
 
 // room is how many more chunks can begin to arrive.
@@ -185,7 +208,12 @@ func (c *Client) overhear(i int, want *wire.Bitmap, now time.Time) {
 		if want.Empty() {
 			return
 		}
-		c.noteAsked(i, now)
+		c.place(i)
+		if want.Count() == wire.BlocksPerChunk {
+			c.noteAsked(i, now)
+		}
+		// A part will come and be kept. That we want all of it must be known
+		// before it does, or the rest will have to wait for the next round.
 	case filling:
 		if !want.Covers(&ch.fill.missing) {
 			return

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"net/netip"
 	"time"
 
 	"loadnode/transfer/wire"
@@ -47,10 +46,5 @@ func (r *report) send(c *Client, now time.Time) error {
 		p.Stats = c.wireStats(now.Sub(c.start))
 	}
 	r.seq++ // clients count their answers, from the number of the question on
-	if c.server == c.cfg.Conn.Addr().Addr() {
-		return c.send(&p) // one machine: unicast would come back to us
-	}
-	// Nobody behind the server's address is the stall timeout's business.
-	_ = c.cfg.Conn.SendTo(netip.AddrPortFrom(c.server, c.cfg.Conn.Addr().Port()), p.Append(nil))
-	return nil
+	return c.reply(&p)
 }

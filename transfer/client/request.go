@@ -19,6 +19,10 @@ const (
 	// come. To it is added what the chunks on order take at the present pace:
 	// a fixed time is wrong for slow servers (§12).
 	redoAfter = time.Second
+	// repairRedo is the same for no more than fewMissing blocks of a chunk, which
+	// servers send before other things; it doubles each time in vain.
+	repairRedo = 250 * time.Millisecond
+	fewMissing = wire.BlocksPerChunk / 4
 	// rejoinAfter is how long nothing may come before we join again, and how
 	// often while nothing does: a restarted server shall know us, and we want
 	// to know that its image still has the same size.
@@ -36,6 +40,9 @@ const (
 // full batch means that more is waiting.
 func (c *Client) pace(now time.Time, full bool) error {
 	if err := c.report.due(c, now); err != nil {
+		return err
+	}
+	if err := c.tell.due(c, now); err != nil {
 		return err
 	}
 	wants := len(c.fills) > 0 || c.room() > 0 && len(c.todo) > 0
@@ -103,10 +110,15 @@ func (c *Client) ask(now time.Time, idle bool) error {
 	for _, f := range c.fills {
 		ch := &c.chunks[f.index]
 		passed := !f.repairAt.IsZero() && !now.Before(f.repairAt)
-		if !idle && !passed && !ch.overtaken(now) && now.Sub(ch.asked) < redo {
+		again := redo
+		if f.lack < fewMissing {
+			again = min(redo, (repairRedo+2*c.gap*wire.BlocksPerChunk)<<min(f.tries, 4))
+		}
+		if !idle && !passed && !ch.overtaken(now) && now.Sub(ch.asked) < again {
 			continue
 		}
 		f.repairAt = time.Time{}
+		f.tries++
 		c.now.Lost += uint64(f.missing.Count())
 		if err := c.partial(f.index, &f.missing, now); err != nil {
 			return err
@@ -120,8 +132,14 @@ func (c *Client) ask(now time.Time, idle bool) error {
 func (c *Client) order(now time.Time) error {
 	kept := c.kept[:0]
 	at := 0
+	// What is missing of chunks that have come is on order too, but waiting for
+	// repairs of many chunks must not keep us from asking for others.
+	lack := wire.BlocksPerChunk - 1
+	for _, f := range c.fills {
+		lack += f.lack
+	}
 	var err error
-	for at < len(c.todo) && err == nil && len(c.asked)+len(c.fills) < c.cfg.ReadAhead && c.room() > len(c.asked) {
+	for at < len(c.todo) && err == nil && len(c.asked)+lack/wire.BlocksPerChunk < c.cfg.ReadAhead && c.room() > len(c.asked) {
 		i := c.todo[at]
 		at++
 		ch := &c.chunks[i]
@@ -142,6 +160,7 @@ func (c *Client) order(now time.Time) error {
 // whole asks for a chunk. Legacy servers of the OMF era know no other way the
 // first time; a repetition says that it is one.
 func (c *Client) whole(i int, now time.Time) error {
+	c.placed = true
 	if c.chunks[i].ours {
 		all := wire.FullBitmap()
 		c.noteAsked(i, now)

@@ -165,7 +165,7 @@ func (r *recording) chance(t *testing.T) *rand.Rand {
 		n := mcast.NewNetwork(mcast.NetworkConfig{})
 		ours := &listener{Conn: open(t, n, r, r.client, nil), t: t}
 		mute := open(t, n, r, r.server, nil)
-		c, err := client.New(client.Config{Conn: ours, Installer: &shelf{}, Rand: rand.New(rand.NewPCG(seed, 0))})
+		c, err := client.New(client.Config{Conn: ours, Installer: &shelf{}, Shuffle: true, Rand: rand.New(rand.NewPCG(seed, 0))})
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
@@ -206,7 +206,7 @@ func fetch(t *testing.T, file string) *fetched {
 	f.ours = &listener{Conn: open(t, n, f.recording, f.client, nil), t: t}
 	disk := &shelf{want: f.image, got: map[int]bool{}}
 	c, err := client.New(client.Config{Conn: f.ours, Installer: disk, Workers: 2, JoinTimeout: time.Minute, StallTimeout: time.Minute,
-		Rand: chance, Written: func() (uint64, uint64) { return 12345, 67890 }})
+		Shuffle: true, Rand: chance, Written: func() (uint64, uint64) { return 12345, 67890 }})
 	require.NoError(t, err)
 	f.stats, err = c.Run(context.Background())
 	require.NoError(t, err, "%+v", f.stats)

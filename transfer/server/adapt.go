@@ -1,11 +1,42 @@
 package server
 
-import "time"
+import (
+	"slices"
+	"time"
 
-// Adaptation of the rate to what receivers take. Clients that lose blocks ask
-// for them again; that is the only report every generation of client gives.
+	"loadnode/transfer/wire"
+)
+
+// Adaptation of the rate to what receivers take. Our clients report how they
+// fare; of others, the blocks they ask for again are all there is to know. A
+// strict majority of the clients decides: who is slower than most, or loses more,
+// slows down the others by a bounded part and is served by repeats.
 const (
-	// adaptEvery is how often the rate is reconsidered.
+	// considerEvery is how often the rate is reconsidered.
+	considerEvery = 5 * time.Millisecond
+	// The rate starts at cap/startPart, and not above startRate.
+	startPart = 4
+	startRate = 100_000_000
+	// floorRate is the least rate, unless the cap is lower.
+	floorRate = 10_000_000
+	// enough votes decide.
+	enough = 8
+	// margin is the part of what receivers took at a rate that was too high for
+	// them which is tried next.
+	margin = 0.96
+	// used is the part of the rate that must have been sent for it to have been tested.
+	used = 0.6
+	// climb is by what the rate grows while the limit is looked for a second
+	// time, probe later; in between it rests, first for rest, then longer.
+	climb, probe  = 1.15, 1.05
+	rest, restMax = time.Second, 16 * time.Second
+	// near: who takes at least this part of what most can take is not left behind.
+	near = 0.85
+)
+
+// Judging clients without reports.
+const (
+	// adaptEvery is how often they are looked at.
 	adaptEvery = 100 * time.Millisecond
 	// adaptRest is how long after a reduction the next may follow: the repair
 	// requests for what was lost before it are still coming in.
@@ -16,49 +47,222 @@ const (
 	// again before it counts as complaining. Below it repairs cost less than a
 	// lower rate.
 	lossLimit = 0.05
-	// complainers of all active clients, 1 in so many, make the rate fall.
-	complainers = 4
-	// The rate starts at cap/startPart, grows by half until the first loss,
-	// later by cap/stepPart, and falls by a fifth, down to cap/floorPart.
-	startPart = 4
+	// floorPart of the cap is the least rate, stepPart of it the step upwards.
 	stepPart  = 50
 	floorPart = 8
 )
 
+// Waiting for room, before a chunk is sent that nobody was sent yet.
+const (
+	// closedFor is how long at most; a receiver may be stuck.
+	closedFor = 3 * time.Second
+	// patienceShare of the time may be spent waiting for a few, patienceMax
+	// can be saved up.
+	patienceShare = 0.06
+	patienceMax   = 200 * time.Millisecond
+	// look is how often one looks again.
+	look = 2 * time.Millisecond
+)
+
+// phase of the search for the rate.
+type phase uint8
+
+const (
+	doubling phase = iota
+	climbing
+	probing
+)
+
 // adapter holds the rate of one session. It is guarded by Server.mu.
 type adapter struct {
-	cap      int64
-	rate     int64
-	slow     bool // still growing fast
+	cap    int64
+	rate   int64
+	phase  phase
+	step   time.Time // the rate changed
+	quiet  time.Time // no probe before
+	pause  time.Duration
+	every  time.Duration // between two reports of a client
+	usual  float64       // trouble of the median client
+	limit  float64       // what most could take, when last found; 0: not found
+	looked time.Time     // at reports
+	began  float64       // sent when the rate changed
+
+	// Clients without reports.
 	last     time.Time
 	reduced  time.Time
-	sent     float64 // blocks, decaying
+	lately   float64 // blocks, decaying
+	counted  float64
+	sent     float64 // blocks, in all
 	reducing int     // how often it fell
+
+	// Waiting for room.
+	tried    time.Time
+	patience time.Duration
+	spending bool
+	closed   time.Time // since then nothing may begin; zero: something may
+	takes    []float64 // scratch
 }
 
 func newAdapter(cap int64) *adapter {
-	return &adapter{cap: cap, rate: max(cap/startPart, 1), slow: true}
+	return &adapter{cap: cap, rate: max(min(cap/startPart, startRate), 1), pause: rest, every: reportEvery}
+}
+
+// set changes the rate.
+func (a *adapter) set(rate float64, now time.Time) {
+	r := min(max(int64(rate), min(floorRate, a.cap/floorPart)), a.cap)
+	if r < a.rate {
+		a.reducing++
+	}
+	a.rate, a.step, a.began = r, now, a.sent
 }
 
 // consider gives the rate for the time from now on.
 func (a *adapter) consider(now time.Time, clients *table) int64 {
-	if now.Sub(a.last) < adaptEvery {
+	if now.Sub(a.looked) < considerEvery {
 		return a.rate
 	}
-	a.last = now
-	active, complaining := clients.complaints(now, a.sent*lossLimit)
-	a.sent *= adaptDecay
-	switch {
-	case complaining > 0 && complaining*complainers >= active:
-		if now.Sub(a.reduced) >= adaptRest {
-			a.rate = max(a.rate*4/5, a.cap/floorPart, 1)
-			a.reduced, a.slow = now, false
-			a.reducing++
+	a.looked = now
+	reporting, mute := clients.count(now, a.every)
+	if mute > reporting {
+		a.guess(now, clients)
+		return a.rate
+	}
+	good, bad := 0, 0
+	a.takes = a.takes[:0]
+	for _, e := range clients.rows {
+		v := &e.view
+		if !e.here(now) || !v.reports(now, a.every) || !v.voted.After(a.step) {
+			continue
 		}
-	case a.slow:
-		a.rate = min(a.rate*3/2+1, a.cap)
-	case now.Sub(a.reduced) >= adaptRest:
-		a.rate = min(a.rate+a.cap/stepPart+1, a.cap)
+		switch v.vote {
+		case fine:
+			good++
+		case tooFast:
+			bad++
+			a.takes = append(a.takes, v.took)
+		}
+	}
+	if good+bad < min(enough, reporting/2+1) {
+		return a.rate
+	}
+	slices.Sort(a.takes)
+	switch {
+	case bad > good:
+		most := a.takes[len(a.takes)/2]
+		a.fall(most, now)
+		a.limit = most
+	case bad > 0 && a.limit > 0 && a.takes[0] >= near*a.limit && a.takes[0] < float64(a.rate):
+		a.fall(a.takes[0], now)
+	case a.sent-a.began < used*float64(a.rate)*now.Sub(a.step).Seconds()/(WireBlock*8):
+		a.step, a.began = now, a.sent // nothing is known of this rate
+	case a.rate == a.cap:
+	case a.phase == doubling:
+		a.set(2*float64(a.rate), now)
+	case a.phase == climbing:
+		a.set(climb*float64(a.rate), now)
+	case now.After(a.quiet):
+		a.set(probe*float64(a.rate), now)
 	}
 	return a.rate
+}
+
+// fall reduces the rate to what was taken, less a little so that queues empty.
+func (a *adapter) fall(took float64, now time.Time) {
+	least := float64(a.rate) / 4
+	if a.phase == doubling {
+		least = float64(a.rate) / 2 // which was no trouble
+	}
+	a.set(min(max(margin*took, least), float64(a.rate)), now)
+	if a.phase != doubling {
+		a.phase = probing
+		a.quiet = now.Add(a.pause)
+		a.pause = min(2*a.pause, restMax)
+		return
+	}
+	a.phase = climbing
+}
+
+// guess is consider for clients of which most send no reports.
+func (a *adapter) guess(now time.Time, clients *table) {
+	if now.Sub(a.last) < adaptEvery {
+		return
+	}
+	a.last = now
+	a.lately += a.sent - a.counted
+	a.counted = a.sent
+	active, complaining := clients.complaints(now, a.lately*lossLimit)
+	a.lately *= adaptDecay
+	switch {
+	case complaining > 0 && complaining*2 > active:
+		if now.Sub(a.reduced) >= adaptRest {
+			a.set(max(float64(a.rate)*4/5, float64(min(a.cap/floorPart, startRate))), now)
+			a.reduced, a.phase = now, probing
+		}
+	case a.phase == doubling:
+		a.set(float64(a.rate)*5/4+1, now)
+	case now.Sub(a.reduced) >= adaptRest:
+		a.set(float64(a.rate)+float64(min(a.cap, 8*a.rate))/stepPart+1, now)
+	}
+}
+
+// mayBegin says whether a chunk that nobody was sent yet may be sent: whether
+// the clients have room for it. Most of them must, and all those that are about
+// as fast as most, as long as that costs little time.
+func (a *adapter) mayBegin(now time.Time, clients *table, begins int) bool {
+	spent := now.Sub(a.tried)
+	a.tried = now
+	if a.spending {
+		a.patience -= spent
+	} else {
+		a.patience = min(a.patience+time.Duration(patienceShare*float64(spent)), patienceMax)
+	}
+	a.spending = false
+	voters, full, wait := 0, 0, false
+	for _, e := range clients.rows {
+		if !e.here(now) {
+			continue
+		}
+		voters++
+		v := &e.view
+		if !v.reports(now, a.every) || v.room(begins, now) > int(v.r.Buffers/32) {
+			continue
+		}
+		full++
+		wait = wait || !a.lags(e)
+	}
+	switch {
+	case 2*full > voters:
+	case wait && a.patience > 0:
+		a.spending = true
+	default:
+		a.closed = time.Time{}
+		return true
+	}
+	if a.closed.IsZero() {
+		a.closed = now
+	}
+	if now.Sub(a.closed) >= closedFor {
+		a.closed = now
+		return true
+	}
+	return false
+}
+
+// lags says whether a client is left behind: it loses, or has no room for, much
+// more than most do.
+func (a *adapter) lags(e *entry) bool { return e.view.trouble > a.usual+troubled }
+
+// weigh takes a client's report into account.
+func (a *adapter) weigh(e *entry, r wire.Report, rec *recent, clients *table, now time.Time) {
+	e.view.report(r, rec, a.step, uint64(a.began), now)
+	a.takes = a.takes[:0]
+	for _, o := range clients.rows {
+		if o.here(now) && o.view.reports(now, a.every) {
+			a.takes = append(a.takes, o.view.trouble)
+		}
+	}
+	slices.Sort(a.takes)
+	if n := len(a.takes); n > 0 {
+		a.usual = a.takes[(n-1)/2]
+	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"slices"
+	"time"
 
 	"loadnode/transfer/wire"
 )
@@ -30,6 +31,16 @@ type plan struct {
 	first   *queue
 	repeats *queue
 	earned  int // blocks sent from first, less what repeats were paid with
+	// gate says whether a chunk may be sent for the first time now; nil: always.
+	gate func(chunk int) bool
+	// stamps tell, by chunk, in which order they were last sent; 0: never.
+	stamps []uint64
+	clock  uint64
+	// since is when each chunk was last sent as a whole. lacked says
+	// whether somebody who can take it came after that; nil: nobody did.
+	since  []time.Time
+	lacked func(chunk int, since time.Time) bool
+	begun  int // chunks with a stamp
 }
 
 func newPlan() *plan { return &plan{first: newQueue(), repeats: newQueue()} }
@@ -43,14 +54,20 @@ func (p *plan) addFirst(chunk int, want *wire.Bitmap) (fresh bool) {
 }
 
 // addRepeat queues blocks which were sent before their asker came. What is
-// queued already comes as it would have come.
-func (p *plan) addRepeat(chunk int, want wire.Bitmap) (fresh bool) {
+// queued already comes as it would have come. What was sent longest ago is first:
+// most of those who came late lack it, and so each has what it lacks after one
+// round, whenever it came. A repair goes before all of these.
+func (p *plan) addRepeat(chunk int, want wire.Bitmap, repair bool) (fresh bool) {
 	queued := p.first.queued(chunk)
 	want.AndNot(&queued)
 	if want.Empty() {
 		return false
 	}
-	return p.repeats.add(chunk, &want) && p.first.byChunk[chunk] == nil
+	rank := uint64(0)
+	if !repair && chunk < len(p.stamps) {
+		rank = p.stamps[chunk]
+	}
+	return p.repeats.insert(chunk, &want, rank) && p.first.byChunk[chunk] == nil
 }
 
 // size counts the tasks.
@@ -81,7 +98,7 @@ func (p *plan) upcoming(n int, dst []int) []int {
 // take removes up to n blocks of the next chunk for which ready says true and
 // gives their numbers.
 func (p *plan) take(n int, ready func(chunk int) bool, dst []int) (chunk int, blocks []int) {
-	f, r := p.first.first(ready), p.repeats.first(ready)
+	f, r := p.first.first(func(c int) bool { return ready(c) && (p.gate == nil || p.gate(c)) }), p.repeats.first(ready)
 	if len(p.repeats.tasks) == 0 {
 		p.earned = 0 // nothing is saved up for who may come
 	}
@@ -89,13 +106,43 @@ func (p *plan) take(n int, ready func(chunk int) bool, dst []int) (chunk int, bl
 	case f < 0 && r < 0:
 		return 0, nil
 	case f < 0:
-		return p.repeats.take(r, n, dst)
+		return p.takeFrom(p.repeats, r, n, dst)
 	case r >= 0 && p.earned >= repeatCost*p.repeats.tasks[r].ahead():
-		chunk, blocks = p.repeats.take(r, n, dst)
+		chunk, blocks = p.takeFrom(p.repeats, r, n, dst)
 		p.earned -= repeatCost * len(blocks)
 		return chunk, blocks
 	}
-	chunk, blocks = p.first.take(f, n, dst)
+	chunk, blocks = p.takeFrom(p.first, f, n, dst)
 	p.earned = min(p.earned+len(blocks), repeatCost*wire.BlocksPerChunk)
 	return chunk, blocks
+}
+
+// takeFrom takes blocks and notes when the sending of a whole chunk begins. Parts
+// do not count: those who lack all of it have waited no less for it.
+func (p *plan) takeFrom(q *queue, i, n int, dst []int) (chunk int, blocks []int) {
+	t := q.tasks[i]
+	if t.cursor > 0 {
+		if t.whole {
+			p.since[t.chunk] = time.Now()
+		}
+		return q.take(i, n, dst)
+	}
+	for len(p.stamps) <= t.chunk {
+		p.stamps, p.since = append(p.stamps, 0), append(p.since, time.Time{})
+	}
+	if q == p.repeats && p.stamps[t.chunk] > 0 && p.lacked != nil && p.lacked(t.chunk, p.since[t.chunk]) {
+		// The rest of it will be asked for anyhow, perhaps when this part is over.
+		rest := wire.FullBitmap()
+		sooner := p.first.queued(t.chunk)
+		rest.AndNot(&sooner)
+		t.want.Or(&rest)
+	}
+	if t.whole = t.want.Count() > wire.BlocksPerChunk*7/8; t.whole {
+		if p.stamps[t.chunk] == 0 {
+			p.begun++
+		}
+		p.clock++
+		p.stamps[t.chunk], p.since[t.chunk] = p.clock, time.Now()
+	}
+	return q.take(i, n, dst)
 }

@@ -71,7 +71,7 @@ func TestPlan(t *testing.T) {
 					require.Equal(t, fresh, p.addFirst(c, &m))
 					first[c].Or(&m)
 				} else {
-					require.Equal(t, fresh, p.addRepeat(c, m))
+					require.Equal(t, fresh, p.addRepeat(c, m, rapid.Bool().Draw(t, "repair")))
 				}
 				waiting[c].Or(&m)
 			} else {
@@ -106,7 +106,7 @@ func TestShareOfRepeats(t *testing.T) {
 	p := newPlan()
 	full := wire.FullBitmap()
 	for c := range 3 {
-		p.addRepeat(100+c, full)
+		p.addRepeat(100+c, full, false)
 	}
 	var order []int // chunks in turn
 	for range 40 * wire.BlocksPerChunk / 64 {
@@ -132,12 +132,12 @@ func TestShareOfRepeats(t *testing.T) {
 func TestRepeatGivesWay(t *testing.T) {
 	p := newPlan()
 	full, lost := wire.FullBitmap(), wire.RangeBitmap(500, 20)
-	require.True(t, p.addRepeat(7, full))
+	require.True(t, p.addRepeat(7, full, false))
 	chunk, blocks := p.take(64, always, nil)
 	require.Equal(t, 7, chunk)
 	require.Len(t, blocks, 64)
 	require.False(t, p.addFirst(7, &lost), "the chunk was queued")
-	require.False(t, p.addRepeat(7, lost), "they come sooner already")
+	require.False(t, p.addRepeat(7, lost, false), "they come sooner already")
 	chunk, blocks = p.take(64, always, nil)
 	require.Equal(t, 7, chunk)
 	require.Equal(t, 500, blocks[0])

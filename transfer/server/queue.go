@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math"
 	"slices"
 
 	"loadnode/transfer/wire"
@@ -11,6 +12,8 @@ type task struct {
 	chunk  int
 	want   wire.Bitmap
 	cursor int // blocks below it were passed in this round; there is always one at or above it
+	rank   uint64
+	whole  bool // all of it was wanted when the sending began
 }
 
 // ahead counts the blocks still to come in this round.
@@ -20,7 +23,8 @@ func (t *task) ahead() int {
 	return m.Count()
 }
 
-// queue holds tasks in the order of the first requests, one for each chunk. It
+// queue holds tasks in the order of their ranks, and of the first requests among
+// equals, one for each chunk; what was begun is before all others. It
 // is guarded by Server.mu; its size is bounded by the image's.
 type queue struct {
 	tasks   []*task
@@ -31,15 +35,34 @@ func newQueue() *queue { return &queue{byChunk: map[int]*task{}} }
 
 // add merges blocks into what is queued for the chunk; fresh says that nothing was.
 func (q *queue) add(chunk int, want *wire.Bitmap) (fresh bool) {
+	return q.insert(chunk, want, 0)
+}
+
+// insert is add with a rank, which counts if nothing was queued, or if it is lower.
+func (q *queue) insert(chunk int, want *wire.Bitmap, rank uint64) (fresh bool) {
 	t := q.byChunk[chunk]
-	if t == nil {
-		t = &task{chunk: chunk}
+	switch {
+	case t == nil:
+		t = &task{chunk: chunk, rank: rank}
 		q.byChunk[chunk] = t
-		q.tasks = append(q.tasks, t)
+		q.place(t)
 		fresh = true
+	case rank < t.rank && t.cursor == 0:
+		q.tasks = slices.DeleteFunc(q.tasks, func(o *task) bool { return o == t })
+		t.rank = rank
+		q.place(t)
 	}
 	t.want.Or(want)
 	return fresh
+}
+
+// place puts a task behind those of its rank.
+func (q *queue) place(t *task) {
+	i := len(q.tasks)
+	for i > 0 && q.tasks[i-1].rank > t.rank && q.tasks[i-1].cursor == 0 {
+		i--
+	}
+	q.tasks = slices.Insert(q.tasks, i, t)
 }
 
 // queued gives what waits to be sent of a chunk.
@@ -71,8 +94,8 @@ func (q *queue) take(i, n int, dst []int) (chunk int, blocks []int) {
 		if t.want.Empty() {
 			delete(q.byChunk, t.chunk)
 		} else {
-			t.cursor = 0
-			q.tasks = append(q.tasks, t)
+			t.cursor, t.rank = 0, math.MaxUint64 // the same chunk again: after all others
+			q.place(t)
 		}
 	} else if i > 0 {
 		// Finish what was begun, whatever becomes ready meanwhile: clients

@@ -61,10 +61,14 @@ func (s *Server) handle(p *wire.Packet, d mcast.Datagram, now time.Time) error {
 	switch p.Subtype {
 	case wire.Join, wire.Join2:
 		s.stats.Joins++
-		s.clients.join(from, p.ClientID, now)
+		e := s.clients.join(from, p.ClientID, now)
+		if e.came.Equal(now) {
+			e.missed, e.round = s.plan.begun, s.plan.clock
+		}
 		s.active = now
+		ask := s.wants(now)
 		s.mu.Unlock()
-		return s.answerJoin(p, d)
+		return s.answerJoin(p, d, ask)
 	case wire.Request:
 		s.stats.Requests++
 		want := wire.RangeBitmap(int(p.Block), int(p.Count))
@@ -87,10 +91,48 @@ func (s *Server) handle(p *wire.Packet, d mcast.Datagram, now time.Time) error {
 		if p.What != 0 {
 			e.ChunksReceived, e.ChunksInstalled, e.BytesWritten = p.ChunksReceived, p.ChunksDecompressed, p.BytesWritten
 		}
+	case wire.Reports:
+		s.stats.Told++
+		s.active = now
+		e := s.clients.touch(from, now)
+		e.ChunksReceived, e.ChunksInstalled = p.Report.Received, p.Report.Done
+		if s.adapt != nil {
+			s.adapt.weigh(e, p.Report, s.recent, s.clients, now)
+			s.poke()
+		}
 	}
 	s.mu.Unlock()
 	return nil
 }
+
+// reportEvery is the least mean time between two reports of a client, and
+// reportsEach adds to it for each client, so that 200 a second come at most.
+// Where clients are few, reportsFirst of them may come faster at the beginning.
+const (
+	reportEvery  = 250 * time.Millisecond
+	reportsEach  = 5 * time.Millisecond
+	reportsFirst = 12
+)
+
+// wants gives the question for reports that goes with the answer to a join. The
+// caller holds s.mu.
+func (s *Server) wants(now time.Time) (a wire.Ask) {
+	if s.adapt == nil {
+		return a
+	}
+	reporting, mute := s.clients.count(now, s.adapt.every)
+	n := reporting + mute
+	s.adapt.every = max(reportEvery, time.Duration(n)*reportsEach)
+	a.Every = uint32(s.adapt.every / time.Millisecond)
+	if n <= 8 {
+		a.Burst = reportsFirst
+	}
+	return a
+}
+
+// seniorPart: who missed no more than this part of the chunks, 1 in so many, was
+// there from the beginning.
+const seniorPart = 20
 
 // request queues what somebody asks for, without what it must have heard. The
 // caller holds s.mu.
@@ -123,7 +165,7 @@ func (s *Server) request(d mcast.Datagram, chunk int, want wire.Bitmap, again bo
 	if want.Empty() {
 		return
 	}
-	fresh, repeats := s.sort(e, chunk, want, asked == wire.BlocksPerChunk)
+	fresh, repeats, repair := s.sort(e, chunk, want, asked == wire.BlocksPerChunk)
 	if age == flight {
 		n := uint64(s.losses(e, chunk, want))
 		e.Repairs += n
@@ -134,7 +176,7 @@ func (s *Server) request(d mcast.Datagram, chunk int, want wire.Bitmap, again bo
 		merged = !s.plan.addFirst(chunk, &fresh)
 	}
 	if !repeats.Empty() {
-		merged = !s.plan.addRepeat(chunk, repeats) && merged
+		merged = !s.plan.addRepeat(chunk, repeats, repair) && merged
 	}
 	if merged {
 		s.stats.Merged++
@@ -144,16 +186,18 @@ func (s *Server) request(d mcast.Datagram, chunk int, want wire.Bitmap, again bo
 
 // sort divides what e asks for by how soon it is sent (see plan). Who was there
 // when the sending of a chunk began is owed what it lost of it; who asks for all
-// of it again was away, or had no room, and shall not hold up the others. The
+// of it again was away, or had no room, and shall not hold up the others. Nor
+// shall who came late or lags behind: its repairs come before other repeats. The
 // caller holds s.mu.
-func (s *Server) sort(e *entry, chunk int, want wire.Bitmap, whole bool) (first, repeats wire.Bitmap) {
-	if s.begun[chunk].IsZero() || !whole && !e.came.After(s.begun[chunk]) {
-		return want, repeats
+func (s *Server) sort(e *entry, chunk int, want wire.Bitmap, whole bool) (first, repeats wire.Bitmap, repair bool) {
+	repair = !whole && !e.came.After(s.begun[chunk])
+	if s.begun[chunk].IsZero() || repair && e.missed <= s.chunks/seniorPart && (s.adapt == nil || !s.adapt.lags(e)) {
+		return want, repeats, false
 	}
 	first, repeats = want, want
 	first.AndNot(&s.sent[chunk])
 	repeats.And(&s.sent[chunk])
-	return first, repeats
+	return first, repeats, repair
 }
 
 // losses counts the blocks e asks for again because they were lost on the way,
@@ -173,8 +217,8 @@ func (s *Server) losses(e *entry, chunk int, want wire.Bitmap) int {
 }
 
 // answerJoin tells the size of the image, to the group and to the client itself
-// (§7 rule 1), and asks for reports if that is wanted.
-func (s *Server) answerJoin(p *wire.Packet, d mcast.Datagram) error {
+// (§7 rule 1), and asks for reports if they are wanted.
+func (s *Server) answerJoin(p *wire.Packet, d mcast.Datagram, want wire.Ask) error {
 	reply := wire.Packet{Type: wire.TypeReply, Subtype: p.Subtype, Source: s.source, Blocks: uint32(s.chunks * wire.BlocksPerChunk)}
 	if p.Subtype == wire.Join2 {
 		reply.ClientID = p.ClientID
@@ -189,6 +233,12 @@ func (s *Server) answerJoin(p *wire.Packet, d mcast.Datagram) error {
 	if d.From.Addr() != s.cfg.Conn.Addr().Addr() && s.cfg.Conn.Group().Addr().IsMulticast() {
 		// Nobody behind that address any more is no reason to stop serving.
 		_ = s.cfg.Conn.SendTo(s.peer(d.From.Addr()), answer)
+	}
+	if want.Every > 0 {
+		ask := wire.Packet{Type: wire.TypeRequest, Subtype: wire.Reports, Source: s.source, Ask: want}
+		if err := s.cfg.Conn.Send([][]byte{ask.Append(nil)}); err != nil {
+			return err
+		}
 	}
 	if s.cfg.AskProgress > 0 {
 		ask := wire.Packet{Type: wire.TypeRequest, Subtype: wire.Progress, Source: s.source, ClientID: p.ClientID,

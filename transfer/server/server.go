@@ -37,8 +37,8 @@ type Config struct {
 	// Rate is the highest pace in bit/s on the wire, with all overheads; 0
 	// means DefaultRate, Unlimited none.
 	Rate int64
-	// Fixed keeps the rate whatever the clients lose; by default it adapts,
-	// between Rate/8 and Rate.
+	// Fixed keeps the rate whatever the clients lose or have room for; by
+	// default it adapts to them.
 	Fixed bool
 	// Burst is how many blocks are sent in one go at most; 0 chooses by the rate.
 	Burst int
@@ -75,6 +75,7 @@ type Stats struct {
 	Requests        uint64 // for ranges of blocks
 	PartialRequests uint64 // with a bitmap
 	Reports         uint64 // of progress
+	Told            uint64 // reports of how receivers fare, from our own clients
 	Merged          uint64 // requests whose chunk was queued already
 	Heard           uint64 // blocks asked for that their asker had just been sent
 	Queued          int    // tasks in both queues now, at most two for each chunk
@@ -104,6 +105,7 @@ type Server struct {
 	adapt   *adapter      // nil with a fixed rate
 	sent    []wire.Bitmap // blocks that were ever sent, of each chunk
 	begun   []time.Time   // when the first block of each chunk was sent
+	again   *time.Timer   // looks whether there is room, while there is none
 	active  time.Time     // of the last request or report
 	left    time.Time     // of the last leave
 	stats   Stats
@@ -164,9 +166,41 @@ func New(cfg Config) (*Server, error) {
 	if !cfg.Fixed && cfg.Rate != Unlimited {
 		s.adapt = newAdapter(cfg.Rate)
 		s.pace.SetRate(s.adapt.rate)
+		s.plan.gate = s.mayBegin
 	}
+	s.plan.lacked = s.lacked
 	s.store = newStore(cfg.Image, cfg.Check, cfg.ReadAhead, s.poke)
 	return s, nil
+}
+
+// mayBegin says whether there is room for a chunk at the clients, if it is new
+// to them. Otherwise it has the sender look again soon. The caller holds s.mu.
+func (s *Server) mayBegin(chunk int) bool {
+	now := time.Now()
+	if !s.begun[chunk].IsZero() || s.adapt.mayBegin(now, s.clients, s.recent.begins) {
+		return true
+	}
+	if s.again == nil {
+		s.again = time.AfterFunc(look, s.poke)
+	} else {
+		s.again.Reset(look)
+	}
+	return false
+}
+
+// lacked says whether somebody came after a chunk was sent who could take all
+// of it. The caller holds s.mu.
+func (s *Server) lacked(_ int, since time.Time) bool {
+	now := time.Now()
+	for _, e := range s.clients.rows {
+		v := &e.view
+		// Who has more than was sent since it came had something before.
+		had := uint64(v.r.Received) > s.plan.clock-e.round+1
+		if e.came.After(since) && e.here(now) && !v.heard.IsZero() && v.r.Free > 0 && !had {
+			return true
+		}
+	}
+	return false
 }
 
 // Stats gives the counters; it may be called at any time.
@@ -202,6 +236,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer s.store.stop()
+	defer s.stopLooking()
 	defer cancel(nil)
 	s.mu.Lock()
 	s.active = time.Now()
@@ -219,6 +254,15 @@ func (s *Server) Run(ctx context.Context) error {
 		err = context.Cause(ctx)
 	}
 	return err
+}
+
+// stopLooking ends the timer of mayBegin.
+func (s *Server) stopLooking() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.again != nil {
+		s.again.Stop()
+	}
 }
 
 // poke wakes the sender.

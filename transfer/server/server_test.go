@@ -171,8 +171,9 @@ func TestJoinIsAnsweredBothWays(t *testing.T) {
 		one.join(77)
 		reply := wire.Packet{Type: wire.TypeReply, Subtype: wire.Join, Source: self.As4(), Blocks: 3072}
 		ask := wire.Packet{Type: wire.TypeRequest, Subtype: wire.Progress, Source: self.As4(), ClientID: 77, When: 2, What: 1, Seq: 1}
-		require.Equal(t, []wire.Packet{reply, reply, ask}, one.others)
-		require.Len(t, two.others, 3) // the join, the answer and the question, by multicast only
+		report := wire.Packet{Type: wire.TypeRequest, Subtype: wire.Reports, Source: self.As4(), Ask: wire.Ask{Every: 250, Burst: reportsFirst}}
+		require.Equal(t, []wire.Packet{reply, reply, report, ask}, one.others)
+		require.Len(t, two.others, 4) // the join, the answer and the questions, by multicast only
 		one.others = nil
 		one.send(wire.Packet{Subtype: wire.Join2, ClientID: 78})
 		reply = wire.Packet{Type: wire.TypeReply, Subtype: wire.Join2, Source: self.As4(), ClientID: 78, Blocks: 3072,

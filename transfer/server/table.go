@@ -43,6 +43,14 @@ type entry struct {
 	// repeat that after an outage. Zero if its join was not heard.
 	came   time.Time
 	losses float64 // repairs, decaying
+	missed int     // chunks that had been begun when it came
+	round  uint64  // of the plan's clock, when it came
+	view   view
+}
+
+// here says whether the client is active.
+func (e *entry) here(now time.Time) bool {
+	return e.Left.IsZero() && now.Sub(e.LastSeen) < activeFor
 }
 
 type key struct {
@@ -62,7 +70,7 @@ func newTable() *table {
 }
 
 // join notes a join; a client that repeats it has not been listening before.
-func (t *table) join(addr netip.Addr, id uint32, now time.Time) {
+func (t *table) join(addr netip.Addr, id uint32, now time.Time) *entry {
 	e := t.row(addr, id, now)
 	if e.came.IsZero() {
 		e.came = now
@@ -70,6 +78,7 @@ func (t *table) join(addr netip.Addr, id uint32, now time.Time) {
 	e.Joined, e.LastSeen, e.Left = now, now, time.Time{}
 	t.latest[addr] = e
 	t.joined = true
+	return e
 }
 
 // touch notes a sign of life and gives the row.
@@ -143,7 +152,7 @@ func (t *table) remaining(after time.Time) int {
 // more than limit blocks again lately, and ages the counts.
 func (t *table) complaints(now time.Time, limit float64) (active, complaining int) {
 	for _, e := range t.rows {
-		if e.Left.IsZero() && now.Sub(e.LastSeen) < activeFor {
+		if e.here(now) {
 			active++
 			if e.losses > limit && e.losses >= 1 {
 				complaining++
@@ -152,6 +161,20 @@ func (t *table) complaints(now time.Time, limit float64) (active, complaining in
 		e.losses *= adaptDecay
 	}
 	return active, complaining
+}
+
+// count counts the active clients which send reports, and those which do not.
+func (t *table) count(now time.Time, every time.Duration) (reporting, mute int) {
+	for _, e := range t.rows {
+		switch {
+		case !e.here(now):
+		case e.view.reports(now, every):
+			reporting++
+		default:
+			mute++
+		}
+	}
+	return reporting, mute
 }
 
 func (t *table) list() []ClientInfo {
