@@ -155,6 +155,13 @@ func TestGrownToMetaGroups(t *testing.T) {
 	}
 }
 
+// With the feature metadata_csum_seed checksums do not depend on the UUID, which may have changed.
+func TestChangedUUID(t *testing.T) {
+	path := mke2fs(t, 20<<10, "", strings.Fields("-t ext4 -b 1024 -O metadata_csum_seed -J size=1")...)
+	roundtrip.Run(t, "tune2fs", "-U", "11111111-2222-3333-4444-555555555555", path)
+	same(t, path)
+}
+
 // As long as it is mounted and changes, a filesystem is unclean, with and without a journal.
 func TestUnclean(t *testing.T) {
 	for _, args := range []string{"-t ext4 -b 1024 -J size=1", "-t ext4 -b 1024 -O ^has_journal", "-t ext2 -b 1024"} {
