@@ -2,7 +2,9 @@
 //
 // It lists the disks with their identity ([List]), finds the one that a selector means, says whether a disk may be
 // overwritten ([Check], the safety gate of DESIGN section 8), and gives positioned reads and writes, zeroing,
-// discarding ([Discarder]) and syncing ([Open]), through the page cache or around it. The gate reads /sys and /proc; [Gate] takes other roots for tests.
+// discarding ([Discarder]) and syncing ([Open]), through the page cache or around it. The gate reads /sys and /proc;
+// [Gate] takes other roots for tests.
 //
-// What does not live here: partition tables (transfer/disk/ptable), the image format (transfer/ndz), what is written where (transfer/install).
+// What does not live here: partition tables (transfer/disk/ptable), the image format (transfer/ndz), what is
+// written where (transfer/install).
 package disk
