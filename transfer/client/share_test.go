@@ -146,7 +146,7 @@ func TestLateJoinersDoNotSlowTheFirst(t *testing.T) {
 // more than late joiners may; so means are compared.
 func TestLateJoinersAndLoss(t *testing.T) {
 	t.Parallel()
-	const chunks, seeds = 40, 6
+	const chunks, seeds = 32, 4
 	m := model{chunks: chunks, rate: 200e6, loss: 0.02}
 	late := [][]float64{nil, {0.2}, {0.8}, {0.1, 0.25, 0.5, 0.8}}
 	sums := make([]time.Duration, len(late))

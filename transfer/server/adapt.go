@@ -26,10 +26,11 @@ const (
 	margin = 0.96
 	// used is the part of the rate that must have been sent for it to have been tested.
 	used = 0.6
-	// climb is by what the rate grows while the limit is looked for a second
-	// time, probe later; in between it rests, first for rest, then longer.
-	climb, probe  = 1.15, 1.05
-	rest, restMax = time.Second, 16 * time.Second
+	// leap is by what the rate grows at first, climb while the limit is looked
+	// for a second time, probe later; in between it rests, first for rest, then
+	// longer.
+	leap, climb, probe = 2.0, 1.15, 1.05
+	rest, restMax      = time.Second, 16 * time.Second
 	// near: who takes at least this part of what most can take is not left behind.
 	near = 0.85
 )
@@ -59,7 +60,7 @@ const (
 	// patienceShare of the time may be spent waiting for a few, patienceMax
 	// can be saved up.
 	patienceShare = 0.06
-	patienceMax   = 200 * time.Millisecond
+	patienceMax   = 30 * time.Millisecond
 	// look is how often one looks again.
 	look = 2 * time.Millisecond
 )
@@ -68,7 +69,7 @@ const (
 type phase uint8
 
 const (
-	doubling phase = iota
+	leaping phase = iota
 	climbing
 	probing
 )
@@ -156,8 +157,8 @@ func (a *adapter) consider(now time.Time, clients *table) int64 {
 	case a.sent-a.began < used*float64(a.rate)*now.Sub(a.step).Seconds()/(WireBlock*8):
 		a.step, a.began = now, a.sent // nothing is known of this rate
 	case a.rate == a.cap:
-	case a.phase == doubling:
-		a.set(2*float64(a.rate), now)
+	case a.phase == leaping:
+		a.set(leap*float64(a.rate), now)
 	case a.phase == climbing:
 		a.set(climb*float64(a.rate), now)
 	case now.After(a.quiet):
@@ -169,11 +170,11 @@ func (a *adapter) consider(now time.Time, clients *table) int64 {
 // fall reduces the rate to what was taken, less a little so that queues empty.
 func (a *adapter) fall(took float64, now time.Time) {
 	least := float64(a.rate) / 4
-	if a.phase == doubling {
-		least = float64(a.rate) / 2 // which was no trouble
+	if a.phase == leaping {
+		least = float64(a.rate) / leap // which was no trouble
 	}
 	a.set(min(max(margin*took, least), float64(a.rate)), now)
-	if a.phase != doubling {
+	if a.phase != leaping {
 		a.phase = probing
 		a.quiet = now.Add(a.pause)
 		a.pause = min(2*a.pause, restMax)
@@ -198,7 +199,7 @@ func (a *adapter) guess(now time.Time, clients *table) {
 			a.set(max(float64(a.rate)*4/5, float64(min(a.cap/floorPart, startRate))), now)
 			a.reduced, a.phase = now, probing
 		}
-	case a.phase == doubling:
+	case a.phase == leaping:
 		a.set(float64(a.rate)*5/4+1, now)
 	case now.Sub(a.reduced) >= adaptRest:
 		a.set(float64(a.rate)+float64(min(a.cap, 8*a.rate))/stepPart+1, now)
