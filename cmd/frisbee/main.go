@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	case s.version:
-		fmt.Fprintf(stdout, "frisbee (loadnode), Frisbee subtypes 1 to 8, reads ndz V1 to V4\n")
+		fmt.Fprintf(stdout, "frisbee (loadnode), Frisbee subtypes 1 to 9, reads ndz V1 to V4\n")
 		return exitOK
 	}
 	p := program{settings: s, stdout: stdout, stderr: stderr, begin: time.Now()}
@@ -118,7 +118,7 @@ func (p *program) toDisk(ctx context.Context) error {
 	if err := disk.Check(p.output, need, ndz.SectorSize, false); err != nil {
 		return err
 	}
-	target, err := disk.Open(p.output, disk.Options{})
+	target, err := disk.Open(p.output, disk.Options{Direct: p.direct})
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (p *program) toFile(ctx context.Context) error {
 		return err
 	}
 	defer out.Discard()
-	target, err := disk.Open(out.Temp, disk.Options{Regular: true})
+	target, err := disk.Open(out.Temp, disk.Options{Regular: true, Direct: p.direct})
 	if err != nil {
 		return err
 	}

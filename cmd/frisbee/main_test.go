@@ -191,9 +191,10 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	s, err := parse([]string{"-zOn", "-M", "100", "-m", group, "-p9001", "-r", "5", "-R4", "-T", "30", "/dev/sda"})
+	s, err := parse([]string{"-zOnf", "-M", "100", "-m", group, "-p9001", "-r", "5", "-R4", "-T", "30", "/dev/sda"})
 	require.NoError(t, err)
 	require.True(t, s.inOrder)
+	require.True(t, s.direct)
 	require.LessOrEqual(t, s.memory+int64(s.workers)*dataMemory<<20, int64(100)<<20)
 	require.Equal(t, 5*time.Second, s.delay)
 	require.Equal(t, 30*time.Second, s.stall)

@@ -30,6 +30,7 @@ Loads an .ndz image from a multicast group onto a disk, or into a file.
   -W MEGABYTES  memory for data on its way to the disk
   -M MEGABYTES  memory in all, instead of -C and -W
   -n            one thread writes
+  -f            write past the page cache (O_DIRECT)
   -k KILOBYTES  socket buffer
   -q            no progress
   -d            figures instead of progress
@@ -51,7 +52,6 @@ func options() []getopt.Option {
 		"F": master, "Q": master, "B": master, "X": master, "P": master,
 		"u": v4, "c": v4, "e": v4,
 		"N": "storing an image without expanding it is not supported: fetch it by HTTP",
-		"f": "direct I/O is not supported",
 		"I": "a delay of repeated requests is not supported: it follows the server's pace",
 		"K": "IGMP keep-alives are not supported: the kernel answers the querier of the network",
 		"H": "heartbeats are sent when the server asks for them (its option -H)",
@@ -65,7 +65,7 @@ func options() []getopt.Option {
 	for _, c := range "mpiSTrRCWMk" {
 		list = append(list, getopt.Option{Name: string(c), Arg: true})
 	}
-	for _, c := range "zOnqdvh" {
+	for _, c := range "zOnfqdvh" {
 		list = append(list, getopt.Option{Name: string(c)})
 	}
 	return list
@@ -82,6 +82,7 @@ type settings struct {
 	inOrder              bool
 	memory               int64 // for chunks, bytes
 	workers              int
+	direct               bool
 	buffer               int
 	quiet, debug         bool
 	manifest             string
@@ -166,6 +167,8 @@ func (s *settings) set(f getopt.Found) (err error) {
 		s.memory = (all - int64(s.workers)*dataMemory) << 20
 	case "n":
 		s.workers = 1
+	case "f":
+		s.direct = true
 	case "k":
 		s.buffer = int(number(16, 1<<20)) << 10
 	case "q":

@@ -5,7 +5,8 @@
 // What becomes of a chunk (checking, inflating, writing, syncing) is the
 // Installer's business; a chunk counts as done only when it says so. Sockets
 // are transfer/mcast. The client keeps the bound on memory by asking for no
-// more than it has room for, and never drops what it could have kept.
+// more than it has room for, and never drops what it could have kept. A server
+// that asks is told how it fares, by which the pace is set.
 //
 // One goroutine receives and decides; Workers call the Installer. Time comes
 // from package time, so that tests use testing/synctest.

@@ -18,7 +18,11 @@
 //     image does not slow down the first.
 //   - The image is read ahead by other goroutines than the sending one, which
 //     meanwhile takes the next chunk that is ready.
-//   - The pace is kept by a schedule instead of a 1 ms clock, and follows the
-//     losses the clients report (a quarter of them must, so that one bad node
-//     slows nobody down).
+//   - The pace is kept by a schedule instead of a 1 ms clock, and follows what
+//     the receivers bear: our clients report it, of others their repeated
+//     requests tell. Most of them must suffer before it falls, so that a few bad
+//     nodes slow nobody down by more than a bounded part.
+//   - A chunk is not sent before most have room for it.
+//   - Late joiners are served in one round: what was sent longest ago is first,
+//     and a part that is asked for is made whole where somebody lacks all of it.
 package server
