@@ -248,6 +248,8 @@ func (b *bench) overdrive(ctx context.Context) error {
 			}
 			if !fixed {
 				all = append(all, o)
+				b.note(fmt.Sprintf("%d receivers that inflate, cap 10 Gbit/s, adaptive", clients), "%.2f s, %.1f %% sent twice, %d reductions, at the end %d Mbit/s",
+					o.slowest, 100*o.resent(), o.server.Reductions, o.server.Rate/1e6)
 			} else if o.slowest < best.slowest {
 				best = o
 			}
