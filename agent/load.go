@@ -152,6 +152,11 @@ func (a *Agent) load(ctx context.Context, op *operation) (events.LoadDone, error
 	}
 	defer conn.Close()
 	readBack := cmd.Verify == events.VerifyReadback
+	if d, ok := target.(disk.Discarder); cmd.Free == events.FreeDiscard && (!ok || !d.CanDiscard()) {
+		// It promises nothing of what is there afterwards, so nothing is lost without it.
+		a.log.Warn("the disk cannot discard; its free space keeps what was there", "job", op.ref.Job, "disk", info.Path)
+		cmd.Free = ""
+	}
 	installer, err := install.New(free(install.Config{Target: watched, Manifest: manifest, ReadBack: readBack}, cmd.Free))
 	if err != nil {
 		return events.LoadDone{}, err
@@ -234,6 +239,20 @@ func (t *watchedTarget) Uncache() error {
 		return u.Uncache()
 	}
 	return nil
+}
+
+// CanDiscard and Discard pass on, so that free space can be given back.
+func (t *watchedTarget) CanDiscard() bool {
+	d, ok := t.Target.(disk.Discarder)
+	return ok && d.CanDiscard()
+}
+
+// Discard implements disk.Discarder.
+func (t *watchedTarget) Discard(off, n int64) error {
+	if d, ok := t.Target.(disk.Discarder); ok {
+		return d.Discard(off, n)
+	}
+	return disk.ErrNoDiscard
 }
 
 func (t *watchedTarget) Close() error {

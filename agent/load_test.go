@@ -460,4 +460,14 @@ func TestFreeSpace(t *testing.T) {
 		}
 	}
 	require.Zero(t, old)
+
+	cmd.Free, cmd.Attempt = events.FreeDiscard, 2 // it takes what the disk can do
+	cmd.Effect = events.EffectID(jobID, nodeName, "load", 2)
+	b.obeyed(events.VerbLoad, cmd)
+	bustest.Await(t, b.handler, bus.StreamReports, events.NodeReports(bustest.Testbed, nodeName), func(m bus.Message) bool {
+		d, err := events.Decode(m.Event)
+		done, ok := d.(events.LoadDone)
+		return err == nil && ok && done.Attempt == 2
+	})
+	b.requireDisk(true)
 }

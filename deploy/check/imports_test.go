@@ -83,7 +83,7 @@ var table = []rule{
 	{"agent", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
 
 	{"cmd/internal", nil, nil},
-	{"cmd/omf", []string{"..."}, []string{"cobra", "pflag", "prometheus", "yaml", "x/sys", "x/sync", "cloudevents", "nats.go", "compress"}},
+	{"cmd/omf", []string{"...", "cmd/internal/..."}, []string{"cobra", "pflag", "prometheus", "yaml", "x/sys", "x/sync", "cloudevents", "nats.go", "compress"}},
 	{"cmd/omf-agent", []string{"events", "bus", "agent", "agent/legacy/...", "transfer/..."}, []string{"x/sys"}},
 	{"cmd/frisbee", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"cmd/frisbeed", []string{"transfer/...", "cmd/internal/..."}, nil},
