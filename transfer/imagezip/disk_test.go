@@ -137,6 +137,19 @@ func TestWholeDisk(t *testing.T) {
 	require.Equal(t, plan, check(t, disk, Options{Level: 1, Kind: Disk, MinFree: DefaultMinFree}))
 }
 
+// TestMemberWithTable: the table of a disk that belongs to a firmware RAID says nothing of what is on this disk; it is
+// saved whole, unless somebody says that it is right.
+func TestMemberWithTable(t *testing.T) {
+	disk := testDisk(t)
+	copy(disk[len(disk)-1024:], "Intel Raid ISM Cfg Sig. 1.1.00")
+	plan := check(t, disk, Options{Level: 1})
+	require.Equal(t, "raw", plan.Kind)
+	require.Zero(t, plan.Free)
+	require.Len(t, plan.Parts, 1)
+	require.Contains(t, plan.Parts[0].Holds, "Intel")
+	require.Equal(t, "mbr", check(t, disk, Options{Level: 1, Kind: Disk}).Kind)
+}
+
 func TestRefusesDisks(t *testing.T) {
 	good := testDisk(t)
 	for _, c := range []struct {

@@ -10,6 +10,7 @@ import (
 	"loadnode/transfer/disk/ptable"
 	"loadnode/transfer/imagezip/ext"
 	"loadnode/transfer/imagezip/free"
+	"loadnode/transfer/imagezip/probe"
 	"loadnode/transfer/ndz"
 )
 
@@ -183,6 +184,9 @@ func (e *examiner) table() (*ptable.Table, error) {
 		return nil, fmt.Errorf("capture: %w: repair it, use -l, -n or -S TYPE if there is a filesystem and no table, or -r to save every sector (raw)", err)
 	case err != nil:
 		return nil, fmt.Errorf("capture: %w", err)
+	}
+	if _, found := probe.Disk(e.src, e.src.Size()); found && !wanted {
+		return nil, nil // the table is not what tells what is on this disk
 	}
 	return table, nil
 }

@@ -53,14 +53,15 @@ func entries(sector []byte) []entry {
 func hasMagic(sector []byte) bool { return sector[magicAt] == 0x55 && sector[magicAt+1] == 0xaa }
 
 // isTable says that sector 0 is an MBR. The boot sector of a filesystem ends with the same two bytes: it has code where
-// the entries would be, or nothing at all.
+// the entries would be, or nothing at all, or (mkfs.fat on a whole disk) one entry that claims all of the disk, the
+// boot sector included.
 func isTable(sector []byte) bool {
 	if !hasMagic(sector) {
 		return false
 	}
 	used := false
 	for _, e := range entries(sector) {
-		if e[0]&0x7f != 0 {
+		if e[0]&0x7f != 0 || e.used() && e.start() == 0 {
 			return false
 		}
 		used = used || e.used() || e.protective()

@@ -362,7 +362,9 @@ func TestNoTable(t *testing.T) {
 	fat[510], fat[511] = 0x55, 0xaa
 	grub := make([]byte, 64<<10) // a boot loader in front of a filesystem
 	grub[0], grub[510], grub[511] = 0xeb, 0x55, 0xaa
-	for name, b := range map[string][]byte{"nothing": nil, "short": make([]byte, 511), "zeros": make([]byte, 64<<10), "fat": fat, "grub": grub,
+	floppy := make([]byte, 64<<10) // what mkfs.fat writes to a whole disk: one entry that claims all of it
+	floppy[446+4], floppy[446+12], floppy[510], floppy[511] = 4, 128, 0x55, 0xaa
+	for name, b := range map[string][]byte{"floppy": floppy, "nothing": nil, "short": make([]byte, 511), "zeros": make([]byte, 64<<10), "fat": fat, "grub": grub,
 		"ones": bytes.Repeat([]byte{0xff}, 64<<10)} {
 		_, err := Read(bytes.NewReader(b), int64(len(b)))
 		require.ErrorIs(t, err, ErrNone, name)
