@@ -23,9 +23,12 @@ build: ## the six commands, into bin/
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(COMMANDS))
 
+# The large models of the data plane would take ten times as long with the race
+# detector; they are skipped there and run by themselves, built as the programs are.
 test: ## every test, with the race detector where a C compiler is present
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")
 	$(GO) test $(RACE) -timeout 10m ./...
+	$(if $(RACE),CGO_ENABLED=0 $(GO) test -trimpath -timeout 5m ./transfer/client)
 
 demo: build ## the whole system on this machine: 8 simulated nodes loaded and compared
 	bin/omf demo
