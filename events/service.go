@@ -25,6 +25,7 @@ const (
 	HandlerProtect   = "protect"   // NodesAction → NodeList
 	HandlerUnprotect = "unprotect" // NodesAction → NodeList
 	HandlerPower     = "power"     // PowerQuery → PowerReport
+	HandlerAgents    = "agents"    // NodesQuery → AgentReport
 )
 
 // BusCredential is the endpoint of the broker's own service that hands out a
@@ -178,6 +179,25 @@ type PowerResult struct {
 type PowerReport struct {
 	Nodes   []PowerResult `json:"nodes"`
 	Missing []string      `json:"missing,omitempty"`
+}
+
+// AgentState is what the agent of a node said when it was asked.
+type AgentState struct {
+	Node    string `json:"node"`
+	Answers bool   `json:"answers"`
+	Boot    string `json:"boot,omitempty"`  // of the agent that answered
+	State   string `json:"state,omitempty"` // idle, loading, loaded, failed, leaving
+	Imaging bool   `json:"imaging,omitempty"`
+	Error   *Error `json:"error,omitempty"` // why there was no answer, unless nobody is there
+}
+
+// MaxAgents is how many nodes one question about agents may mean.
+const MaxAgents = 256
+
+// AgentReport answers agents, in the order of the node set.
+type AgentReport struct {
+	Nodes   []AgentState `json:"nodes"`
+	Missing []string     `json:"missing,omitempty"`
 }
 
 // JobSummary is a line of the job list.

@@ -210,6 +210,14 @@ func TestDryRunAndServices(t *testing.T) {
 	require.ErrorAs(t, err, &remote)
 	require.Equal(t, events.CodeBadRequest, remote.Code)
 
+	agents, err := ask[events.AgentReport](t, w, events.HandlerAgents, events.NodesQuery{Nodes: "[1..9,1]"})
+	require.NoError(t, err)
+	require.Equal(t, "n1-1", agents.Nodes[0].Node)
+	require.NotEmpty(t, agents.Missing)
+	for _, n := range agents.Nodes {
+		require.Equal(t, n.Answers, n.Boot != "", "who answers says of which boot: %+v", n)
+	}
+
 	jobs, err := ask[events.JobList](t, w, events.HandlerJobs, nil)
 	require.NoError(t, err)
 	require.Equal(t, id, jobs.Jobs[0].Job, "newest first")

@@ -31,6 +31,7 @@ func (h *Handler) serve(ctx context.Context) error {
 				endpoint(events.HandlerProtect, h.answerProtect),
 				endpoint(events.HandlerUnprotect, h.answerUnprotect),
 				endpoint(events.HandlerPower, h.answerPower),
+				endpoint(events.HandlerAgents, h.answerAgents),
 			},
 		})
 		if err != nil {
