@@ -24,13 +24,14 @@ build: ## the six commands, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(COMMANDS))
 
 # Packages in which nothing runs side by side: the race detector has nothing to find there, and takes ten times as long
-# for it. A test in deploy/check holds them to it. transfer/client runs in both parts: its large models only in the second.
+# for it. A test in deploy/check holds them to it. Those of MIXED run in both parts: what is large only in the second (transfer/internal/large).
 SEQUENTIAL := transfer/disk/ptable transfer/inflate transfer/wire $(addprefix transfer/imagezip/,ext fat free ntfs probe swap xfs)
+MIXED      := $(addprefix ./transfer/,client imagezip install ndz)
 
 test: ## every test, with the race detector where a C compiler is present
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")
 	$(GO) test $(RACE) -timeout 10m $(filter-out $(addprefix loadnode/,$(SEQUENTIAL)),$(shell $(GO) list ./...))
-	CGO_ENABLED=0 $(GO) test -trimpath -timeout 5m $(addprefix ./,$(SEQUENTIAL)) $(if $(RACE),./transfer/client)
+	CGO_ENABLED=0 $(GO) test -trimpath -timeout 5m $(addprefix ./,$(SEQUENTIAL)) $(if $(RACE),$(MIXED))
 
 demo: build ## the whole system on this machine: 8 simulated nodes loaded and compared
 	bin/omf demo

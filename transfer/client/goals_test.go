@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/transfer/client"
+	"loadnode/transfer/internal/large"
 	"loadnode/transfer/mcast"
 )
 
@@ -16,7 +17,7 @@ import (
 // is found: hardly a block is sent twice, and the load takes hardly longer than
 // the receivers need, which no fixed rate can undercut.
 func TestOverdriving(t *testing.T) {
-	large(t)
+	large.Test(t)
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		node
@@ -54,7 +55,7 @@ func linkTime(rate int64) time.Duration {
 // TestOneIsWorse: one of four receivers is far worse than the others. They
 // finish as they do without it, nearly, and it finishes after them.
 func TestOneIsWorse(t *testing.T) {
-	large(t)
+	large.Test(t)
 	t.Parallel()
 	const chunks = 100
 	for like, n := range map[string]node{"disks": {disk: 80, memory: 16 << 20}, "links": {host: onLink(1e9), memory: 16 << 20}} {
@@ -84,7 +85,7 @@ func TestOneIsWorse(t *testing.T) {
 // TestSkewedStarts: eighty receivers come within half a minute. Blocks are sent
 // as if all had come with the last one, and nobody is slowed down by it.
 func TestSkewedStarts(t *testing.T) {
-	large(t)
+	large.Test(t)
 	t.Parallel()
 	const chunks, nodes, span = 30, 80, 30 * time.Second
 	alone := model{seed: 1, chunks: chunks, rate: 10e6, nodes: make([]node, 1)}.run(t).took[0]
@@ -112,7 +113,7 @@ func TestSkewedStarts(t *testing.T) {
 // TestCarefulStart: the first megabytes are not lost to a slow link, and a fast
 // one is found soon.
 func TestCarefulStart(t *testing.T) {
-	large(t)
+	large.Test(t)
 	t.Parallel()
 	slow := model{seed: 1, chunks: 20, rate: 10e9, nodes: []node{{host: mcast.Host{Rate: 1e8, Port: 512 << 10}}}}.run(t)
 	t.Logf("100 Mbit/s: %v, %.2f %% twice", slow.took[0], 100*slow.twice)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/transfer/internal/large"
 	"loadnode/transfer/mcast"
 	"loadnode/transfer/server"
 	"loadnode/transfer/wire"
@@ -201,7 +202,7 @@ func legacyClient(l *lab, i int) time.Duration {
 // little as one of ours does, and an original that was there first is slowed
 // down as little.
 func TestLegacyLateJoiners(t *testing.T) {
-	large(t)
+	large.Test(t)
 	t.Parallel()
 	const chunks, half = 24, 550 * time.Millisecond
 	img := image(9, chunks)

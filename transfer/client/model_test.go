@@ -173,12 +173,3 @@ func (r ran) mean() (d time.Duration) {
 	}
 	return d / time.Duration(len(r.took))
 }
-
-// large marks a test of many nodes on the virtual clock, whose figures are what
-// it is about. With the race detector it takes ten times as long and shows
-// nothing that smaller tests do not; make test runs it without.
-func large(t *testing.T) {
-	if raceDetector {
-		t.Skip("runs without the race detector, in the second part of make test")
-	}
-}

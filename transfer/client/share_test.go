@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/transfer/client"
+	"loadnode/transfer/internal/large"
 	"loadnode/transfer/mcast"
 	"loadnode/transfer/server"
 	"loadnode/transfer/wire"
@@ -103,7 +104,7 @@ func (r race) run(t *testing.T) (f finish) {
 // Who joins late costs those who were there before a bounded share, gets
 // everything all the same, and needs no more than one further image for it.
 func TestLateJoinersDoNotSlowTheFirst(t *testing.T) {
-	large(t)
+	large.Test(t)
 	const usual = 32 // chunks
 	tenth, half, four := []float64{0.1}, []float64{0.5}, []float64{0.1, 0.25, 0.5, 0.8}
 	for name, tc := range map[string]struct {
@@ -146,7 +147,7 @@ func TestLateJoinersDoNotSlowTheFirst(t *testing.T) {
 // all datagrams. What chance does to a single run, a lost join for instance, is
 // more than late joiners may; so the medians of some runs are compared.
 func TestLateJoinersAndLoss(t *testing.T) {
-	large(t)
+	large.Test(t)
 	t.Parallel()
 	const chunks, seeds = 32, 5
 	m := model{chunks: chunks, rate: 200e6, loss: 0.02}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/transfer/install"
+	"loadnode/transfer/internal/large"
 	"loadnode/transfer/ndz"
 )
 
@@ -115,6 +116,7 @@ func TestSkipErrors(t *testing.T) {
 
 // Short free runs: saved as they are, saved as zeros, or not saved.
 func TestShortFreeRuns(t *testing.T) {
+	large.Test(t)
 	dir := t.TempDir()
 	files, path := filepath.Join(dir, "files"), filepath.Join(dir, "fs")
 	tree(t, files, 1<<20)
@@ -159,6 +161,7 @@ func TestShortFreeRuns(t *testing.T) {
 
 // What lies behind the filesystem in its partition is saved, unless asked otherwise.
 func TestSpaceBehindFilesystem(t *testing.T) {
+	large.Test(t)
 	dir := t.TempDir()
 	files, path := filepath.Join(dir, "files"), filepath.Join(dir, "fs")
 	tree(t, files, 300<<10)

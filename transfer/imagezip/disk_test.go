@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/transfer/internal/large"
 )
 
 // Where the partitions of the test disk lie, in sectors.
@@ -95,6 +97,7 @@ func check(t testing.TB, disk []byte, o Options) Plan {
 }
 
 func TestWholeDisk(t *testing.T) {
+	large.Test(t)
 	disk := testDisk(t)
 	plan := check(t, disk, Options{Level: 1, MinFree: DefaultMinFree})
 	require.Equal(t, "mbr", plan.Kind)
@@ -140,6 +143,7 @@ func TestWholeDisk(t *testing.T) {
 // TestMemberWithTable: the table of a disk that belongs to a firmware RAID says nothing of what is on this disk; it is
 // saved whole, unless somebody says that it is right.
 func TestMemberWithTable(t *testing.T) {
+	large.Test(t)
 	disk := testDisk(t)
 	copy(disk[len(disk)-1024:], "Intel Raid ISM Cfg Sig. 1.1.00")
 	plan := check(t, disk, Options{Level: 1})
@@ -151,6 +155,7 @@ func TestMemberWithTable(t *testing.T) {
 }
 
 func TestRefusesDisks(t *testing.T) {
+	large.Test(t)
 	good := testDisk(t)
 	for _, c := range []struct {
 		name   string

@@ -23,6 +23,7 @@ import (
 
 	"loadnode/transfer/disk"
 	"loadnode/transfer/install"
+	"loadnode/transfer/internal/large"
 	"loadnode/transfer/ndz"
 )
 
@@ -229,6 +230,7 @@ func mapped(t testing.TB, path string) []byte {
 
 // Every layout of ext is tested in package ext, with its probe; here a few go all the way.
 func TestCaptureFilesystems(t *testing.T) {
+	large.Test(t)
 	files := filepath.Join(t.TempDir(), "files")
 	tree(t, files, 2<<20)
 	noise := filepath.Join(t.TempDir(), "noise")

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/transfer/imagezip/free"
+	"loadnode/transfer/internal/large"
 	"loadnode/transfer/ndz"
 )
 
@@ -50,6 +51,7 @@ func TestSameRegionsAsOriginal(t *testing.T) {
 // Whole disks of the original tool's images, captured again: the regions it documents (ndz-format §8.2, §10), what is
 // saved here besides, and what is not for being free beyond doubt.
 func TestDisksOfOriginal(t *testing.T) {
+	large.Test(t)
 	// The original takes the start of a group without bitmap for free, where the backup of the superblock lies, and
 	// saves as many sectors at its end instead (§8.4).
 	backup, misplaced := free.Span{Start: 18434, End: 18628}, free.Span{Start: 34624, End: 34818}

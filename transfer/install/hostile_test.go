@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/transfer/disk"
+	"loadnode/transfer/internal/large"
 	"loadnode/transfer/ndz"
 )
 
@@ -42,6 +43,7 @@ func (s *sink) WriteAt(p []byte, off int64) (int, error) {
 // A megabyte that inflates to many is installed, in memory of one buffer; one that lies by a single sector is refused
 // before anything of it is written.
 func TestBombs(t *testing.T) {
+	large.Test(t)
 	const sectors = 40 << 20 / ndz.SectorSize
 	good := bomb(t, sectors)
 	for _, c := range []struct {

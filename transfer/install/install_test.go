@@ -20,6 +20,7 @@ import (
 	"pgregory.net/rapid"
 
 	"loadnode/transfer/disk"
+	"loadnode/transfer/internal/large"
 	"loadnode/transfer/ndz"
 )
 
@@ -95,6 +96,7 @@ func TestInstall(t *testing.T) {
 
 // Images of the original tools must come out as the original tools write them.
 func TestInstallVectors(t *testing.T) {
+	large.Test(t)
 	for _, v := range []struct {
 		name, sum   string
 		size        int64
@@ -209,6 +211,7 @@ func vector(t testing.TB, name string) []byte {
 
 // A damaged chunk must be noticed before a single byte is written, with and without a manifest, small or large.
 func TestCorruptChunkWritesNothing(t *testing.T) {
+	large.Test(t)
 	random, rm := randomUnit(5000, 1).image(t, 4)
 	var zeros bytes.Buffer // one chunk that inflates to more than is held in memory
 	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &zeros, Level: 4})
@@ -345,6 +348,7 @@ func TestWriteErrors(t *testing.T) {
 
 // The disk changes between writing and the end: read-back must say where.
 func TestReadBackFindsOneBit(t *testing.T) {
+	large.Test(t)
 	u := randomUnit(5000, 6)
 	image, m := u.image(t, 4)
 	require.Greater(t, len(m.Chunks), 1)

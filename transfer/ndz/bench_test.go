@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/transfer/internal/large"
 )
 
 // corpus is what compression is measured with: the file that NDZ_CORPUS names, or the restored disk of a vector.
@@ -47,6 +49,7 @@ func zlibSize(t testing.TB, data []byte, level int) int {
 // Each level gives what its name promises: not more than zlib makes of the same data. Its implementation in the standard
 // library is not that of the original, and a little better or worse.
 func TestLevels(t *testing.T) {
+	large.Test(t)
 	data := corpus(t)
 	data = data[:min(len(data), 1<<20)]
 	last := len(data)

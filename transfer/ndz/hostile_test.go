@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/transfer/internal/large"
 )
 
 // smallChunk is a chunk of two regions with data that does not compress to nothing.
@@ -24,6 +26,7 @@ func smallChunk() []byte {
 
 // A payload that ends anywhere before its end is an error, whether it is the header that says so or the chunk.
 func TestTruncatedAtEveryByte(t *testing.T) {
+	large.Test(t)
 	chunk := smallChunk()
 	whole, err := ParseHeader(chunk)
 	require.NoError(t, err)

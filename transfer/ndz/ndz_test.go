@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
+
+	"loadnode/transfer/internal/large"
 )
 
 func TestMain(m *testing.M) {
@@ -113,6 +115,7 @@ func restore(t testing.TB, image []byte) []byte {
 }
 
 func TestRestoreVectors(t *testing.T) {
+	large.Test(t)
 	for _, v := range []struct {
 		name    string
 		version int
