@@ -14,8 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// mountScript mounts, says so, and unmounts when its input ends.
-const mountScript = `PATH=$PATH:/usr/sbin:/sbin; mount -t "$1" -o "$2" "$3" "$4" || exit 1; echo mounted; read end; umount "$4"`
+// mountScript mounts, says so, and unmounts when its input ends. A program that is just being started has for a moment
+// the open files of who starts it, and keeps the filesystem busy for that moment.
+const mountScript = `PATH=$PATH:/usr/sbin:/sbin; mount -t "$1" -o "$2" "$3" "$4" || exit 1; echo mounted; read end
+tries=100; while ! umount "$4" 2>/dev/null; do tries=$((tries-1)); [ $tries -gt 0 ] || exec umount "$4"; sleep 0.05; done`
 
 // Mount mounts the filesystem in a file of its own by a loop device, calls f with the folder, and unmounts it. options
 // are those of mount -o. It says false, with a line in the log, where that is not possible: no root, no loop devices, or
