@@ -24,7 +24,7 @@ const (
 )
 
 func (a *app) importCommand() *cobra.Command {
-	var out string
+	var out, addresses string
 	var force bool
 	c := &cobra.Command{
 		Use: "import FILE…", Short: "Make settings and an inventory of files of OMF or rhubarbe",
@@ -34,16 +34,18 @@ writes loadnode.yaml and inventory.yaml. What was taken and what was left out,
 with the reason, goes to standard error. Nothing in the files is evaluated.
 
 With several testbeds in the files --testbed says whose settings are meant.`,
-		Example: "  omf import frisbee.yaml pxe.yaml grid.rb\n  omf import inventory-nodes.json --testbed r2lab --out /etc/loadnode",
+		Example: "  omf import frisbee.yaml pxe.yaml grid.rb --addresses 10.18\n  omf import inventory-nodes.json --testbed r2lab --out /etc/loadnode",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("omf import wants one or more FILEs")
 			}
-			return a.importFiles(args, out, force)
+			return a.importFiles(args, out, addresses, force)
 		},
 	}
 	c.Flags().StringVar(&out, "out", "-", "directory for the two files; - prints them")
 	placeholder(c.Flags(), "out", "DIR")
+	c.Flags().StringVar(&addresses, "addresses", "", "OMF's plan: 10.18 where node [x,y] has the control address 10.18.x.y")
+	placeholder(c.Flags(), "addresses", "A.B")
 	c.Flags().BoolVar(&force, "force", false, "replace files that are there")
 	return c
 }
@@ -57,11 +59,11 @@ type imported struct {
 	Left    []migrate.Entry   `json:"left"`
 }
 
-func (a *app) importFiles(names []string, out string, force bool) error {
+func (a *app) importFiles(names []string, out, addresses string, force bool) error {
 	if len(names) > migrate.MaxFiles {
 		return usagef("%d files, allowed are %d", len(names), migrate.MaxFiles)
 	}
-	cfg := migrate.Config{InventoryPath: filepath.Join(a.system, importInventory)}
+	cfg := migrate.Config{InventoryPath: filepath.Join(a.system, importInventory), Addresses: addresses}
 	if tb := a.cfg.Get(config.KeyTestbed); strings.HasPrefix(tb.Origin, "flag ") {
 		cfg.Testbed = tb.Text
 	}

@@ -119,7 +119,7 @@ func (a *app) wait(ctx context.Context, expr string, f waitFlags) error {
 		if err := a.askHandler(ctx, conn, events.HandlerNodes, events.NodesQuery{Nodes: expr}, &l); err != nil {
 			return err
 		}
-		w := &waiter{app: a, conn: conn, flags: f, began: a.now()}
+		w := &waiter{app: a, conn: conn, flags: f, began: a.now(), index: map[string]int{}}
 		if err := w.take(l); err != nil {
 			return err
 		}
@@ -136,6 +136,7 @@ type waiter struct {
 
 	mu    sync.Mutex // of what follows, and of standard error
 	nodes []waitNode
+	index map[string]int // of nodes, by name
 	said  time.Time
 	fault string // of the handler, said already
 }
@@ -152,6 +153,7 @@ func (w *waiter) take(l events.NodeList) error {
 		if m.Address == "" && w.flags.what == waitSSH {
 			nowhere = append(nowhere, n.Name)
 		}
+		w.index[n.Name] = len(w.nodes)
 		w.nodes = append(w.nodes, m)
 	}
 	if len(nowhere) > 0 {
@@ -280,10 +282,8 @@ func (w *waiter) silent() []string {
 
 // node finds a node; w.mu is held.
 func (w *waiter) node(name string) *waitNode {
-	for i := range w.nodes {
-		if w.nodes[i].Node == name {
-			return &w.nodes[i]
-		}
+	if i, ok := w.index[name]; ok {
+		return &w.nodes[i]
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,6 +55,9 @@ type Config struct {
 	Testbed string // empty: the only one, or default
 	// InventoryPath is where the inventory will be, for the settings.
 	InventoryPath string
+	// Addresses is the first half of the control network, such as 10.18, where
+	// node [x,y] has 10.18.x.y (omf-legacy a.5). Empty: addresses are not known.
+	Addresses string
 }
 
 type importer struct {
@@ -69,6 +73,12 @@ type importer struct {
 func Convert(cfg Config) (Result, error) {
 	if len(cfg.Files) > MaxFiles {
 		return Result{}, fmt.Errorf("%w: %d files, allowed are %d", ErrInput, len(cfg.Files), MaxFiles)
+	}
+	if cfg.Addresses != "" {
+		ip, err := netip.ParseAddr(cfg.Addresses + ".0.1")
+		if err != nil || !ip.Is4() || ip.IsMulticast() {
+			return Result{}, fmt.Errorf("%w: addresses %q: want the first half of a network, such as 10.18", ErrInput, clip(cfg.Addresses))
+		}
 	}
 	im := &importer{cfg: cfg}
 	var later []func() error

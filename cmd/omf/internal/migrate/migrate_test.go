@@ -114,6 +114,23 @@ func TestRhubarbe(t *testing.T) {
 	require.Equal(t, "fit02", name)
 }
 
+func TestAddresses(t *testing.T) {
+	files := read(t, "others.yaml", "corner.rb")
+	r, err := migrate.Convert(migrate.Config{Files: files, InventoryPath: "/etc/x/inventory.yaml", Addresses: "10.18"})
+	require.NoError(t, err)
+	inv, _ := loads(t, r)
+	tb, _ := inv.Testbed("default")
+	require.Len(t, tb.Nodes(), 4)
+	for _, n := range tb.Nodes() {
+		require.Equal(t, fmt.Sprintf("10.18.%d.%d", n.X, n.Y), n.IP.String())
+		require.Equal(t, inventory.AgentLegacy, n.Agent)
+	}
+	for _, bad := range []string{"10", "10.18.1", "224.1", "x", "::1", "10.18 "} {
+		_, err := migrate.Convert(migrate.Config{Files: files, Addresses: bad})
+		require.ErrorIs(t, err, migrate.ErrInput, bad)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	for want, f := range map[string]migrate.File{
 		"a.yaml: the file is empty":         {Name: "a.yaml"},

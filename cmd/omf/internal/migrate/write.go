@@ -96,6 +96,9 @@ func (im *importer) inventory() []byte {
 			im.leave(Entry{What: "testbed " + clip(t.name)}, "none of its nodes are known; give a topology file with them or rhubarbe's inventory")
 			continue
 		}
+		if t.legacy {
+			im.address(t)
+		}
 		t.write(&b, grid)
 		if t.legacy {
 			im.take(Entry{What: "testbed " + clip(t.name)}, "agent: legacy", "the nodes run OMF's agent; write native when they run omf-agent")
@@ -105,6 +108,37 @@ func (im *importer) inventory() []byte {
 		return nil
 	}
 	return []byte("# Nodes of omf serve; the power of each is still to be written.\nversion: 1\ntestbeds:\n" + b.String())
+}
+
+// address gives nodes the addresses of OMF's plan, which it keeps in its
+// database and not in a file.
+func (im *importer) address(t *bed) {
+	e := Entry{What: "ip of the nodes of testbed " + clip(t.name)}
+	if im.cfg.Addresses != "" && t.columns <= 255 && t.rows <= 255 {
+		for x := 1; x <= t.columns; x++ {
+			for y := 1; y <= t.rows; y++ {
+				t.add(nodeset.Name(x, y))
+			}
+		}
+		e.Value = im.cfg.Addresses + ".x.y"
+	}
+	var unknown []string
+	for _, n := range t.nodes {
+		x, y, ok := nodeset.Coordinates(n.name)
+		if n.ip == "" && ok && x <= 255 && y <= 255 && e.Value != "" {
+			n.ip = fmt.Sprintf("%s.%d.%d", im.cfg.Addresses, x, y)
+		}
+		if n.ip == "" {
+			unknown = append(unknown, n.name)
+		}
+	}
+	if e.Value != "" {
+		im.take(e, "inventory: ip", "by the plan that was given, not by the files")
+	}
+	if e.Value == "" || len(unknown) > 0 {
+		e.Value = clip(strings.Join(unknown, " "))
+		im.leave(e, "OMF keeps them in its database, and omf serve needs them for agent: legacy; write ip: for each, or give --addresses 10.18 where [x,y] is 10.18.x.y")
+	}
 }
 
 func (t *bed) write(b *strings.Builder, grid bool) {
