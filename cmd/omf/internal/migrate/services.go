@@ -50,7 +50,7 @@ func rules() map[string]map[string]rule {
 			"startPort":    {key: config.KeyPort, convert: port},
 			"timeout":      {key: config.KeyIdle, convert: seconds, why: "counts from the last client on, so it no longer cuts a load"},
 			"multicastIF":  {key: config.KeyInterface, convert: address},
-			"maxDaemons":   {why: "sessions share the rate of the link (serve.link_rate); the image service bounds them itself"},
+			"maxDaemons":   {why: "there is no such limit: sessions share the rate of the link (serve.link_rate) and end when idle"},
 			"defaultImage": {why: "a load without an image is refused"},
 			"frisbeeBin":   {why: whyBuiltIn}, "ncBin": {why: whyBuiltIn}, "inventory_url": {why: whyURL},
 		},
