@@ -53,7 +53,7 @@ func TestUsage(t *testing.T) {
 		"load all a.ndz --require 0":            "want a share",
 		"load all a.ndz --require most":         "want a share",
 		"load all a.ndz --timeout -3s":          "cannot be negative",
-		"load [1,1] a 800":                      "--timeout 800s",
+		"load 1 4 a.ndz 800":                    "--timeout 800s",
 		"load @/does/not/exist a.ndz":           "/does/not/exist",
 		"load all a.ndz -o yaml":                "want text, json or jsonl",
 		"load all a.ndz --credential /none":     "/none",
