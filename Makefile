@@ -31,8 +31,8 @@ MIXED      := $(addprefix ./transfer/,client imagezip install ndz)
 # Many tests wait for something, so one more package than there may be cores runs at a time. make vet is for itself.
 test: ## every test, with the race detector where a C compiler is present
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")
-	$(GO) test $(RACE) -vet=off -p 3 -timeout 10m $(filter-out $(addprefix loadnode/,$(SEQUENTIAL)),$(shell $(GO) list ./...))
-	CGO_ENABLED=0 $(GO) test -vet=off -p 3 -trimpath -timeout 5m $(addprefix ./,$(SEQUENTIAL)) $(if $(RACE),$(MIXED))
+	$(GO) test $(RACE) -vet=off -p 3 -ldflags='-s -w' -timeout 10m $(filter-out $(addprefix loadnode/,$(SEQUENTIAL)),$(shell $(GO) list ./...))
+	CGO_ENABLED=0 $(GO) test -vet=off -p 3 -trimpath -ldflags='-s -w' -timeout 5m $(addprefix ./,$(SEQUENTIAL)) $(if $(RACE),$(MIXED))
 
 demo: build ## the whole system on this machine: 8 simulated nodes loaded and compared
 	bin/omf demo

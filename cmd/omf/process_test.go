@@ -119,7 +119,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "omf")
-	out, err := exec.Command("go", append(append([]string{"build"}, buildFlags()...), "-o", path, ".")...).CombinedOutput()
+	out, err := exec.Command("go", append(append([]string{"build"}, buildFlags()...), "-ldflags", "-s -w", "-o", path, ".")...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build: %w: %s", err, out)
 	}
