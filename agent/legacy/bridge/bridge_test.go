@@ -305,7 +305,11 @@ func TestReboot(t *testing.T) {
 	before := b.up().Boot
 	b.obeyed(events.VerbReboot, events.LeaveCommand{NodeRef: events.NodeRef{Job: jobID, Node: nodeName, Attempt: 1, Boot: b.boot}})
 	require.Eventually(t, func() bool { return n.Reboots() == 1 }, bustest.Patience, time.Millisecond)
-	require.Eventually(t, func() bool { n.On(); _, err := b.send(events.VerbProbe, nil); return err == nil }, bustest.Patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		n.On()
+		reply, err := b.send(events.VerbProbe, nil)
+		return err == nil && reply.Boot != before
+	}, bustest.Patience, 20*time.Millisecond)
 	require.NotEqual(t, before, b.up().Boot)
 }
 

@@ -34,6 +34,8 @@ type Node struct {
 	t    testing.TB
 	addr string
 
+	power sync.Mutex // held while the node is switched
+
 	mu      sync.Mutex
 	end     func()
 	conns   []net.Conn
@@ -55,6 +57,8 @@ func (n *Node) Port() uint16 { return netip.MustParseAddrPort(n.addr).Port() }
 
 // On switches the node on, on the same port as before.
 func (n *Node) On() {
+	n.power.Lock()
+	defer n.power.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.end != nil {
@@ -88,6 +92,8 @@ func (n *Node) On() {
 
 // Off cuts the power.
 func (n *Node) Off() {
+	n.power.Lock()
+	defer n.power.Unlock()
 	n.mu.Lock()
 	end := n.end
 	n.end, n.conns = nil, nil
