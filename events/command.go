@@ -13,9 +13,9 @@ type LoadCommand struct {
 	Disk     string    `json:"disk"` // selector
 	Verify   string    `json:"verify,omitempty"`
 	Free     string    `json:"free,omitempty"` // "", zero or discard: what becomes of the image's free space
-	Join     Duration  `json:"join"`     // no answer from the server: class join
-	Stall    Duration  `json:"stall"`    // joined, no data: class stalled
-	Deadline time.Time `json:"deadline"` // the agent gives up by itself
+	Join     Duration  `json:"join"`           // no answer from the server: class join
+	Stall    Duration  `json:"stall"`          // joined, no data: class stalled
+	Deadline time.Time `json:"deadline"`       // the agent gives up by itself
 }
 
 // StopCommand tells an agent to end what it does for a job. Zero Attempt

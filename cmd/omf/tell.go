@@ -40,8 +40,8 @@ const allNodes = "system:topo:all"
 
 // powerFlags are the options that omf tell and omf stat share.
 type powerFlags struct {
-	topology, testbed string
-	legacy            bool
+	topology string
+	legacy   bool
 }
 
 func (f *powerFlags) register(c *cobra.Command) {

@@ -214,7 +214,7 @@ func TestRecordings(t *testing.T) {
 		// The directory of the images is nobody's business.
 		"/frisbee/getAddress?img=nope.ndz": {status: 400, kind: "html", body: "Image file 'nope.ndz' not found"},
 		// The descriptions have the header they should have, and the groups are those that are there.
-		"/": {status: 200, kind: "text/xml", body: "<?xml version='1.0'?><serviceGroups><serviceGroup path='/cmc' name='cmc'><info>Information on available testbed resources and simple control functionality</info></serviceGroup><serviceGroup path='/inventory' name='inventory'><info>Service to retrieve information about nodes or testbeds from the Inventory Database</info></serviceGroup><serviceGroup path='/frisbee' name='frisbee'><info>Service to control frisbee servers to stream specific images</info></serviceGroup></serviceGroups>"},
+		"/":                    {status: 200, kind: "text/xml", body: "<?xml version='1.0'?><serviceGroups><serviceGroup path='/cmc' name='cmc'><info>Information on available testbed resources and simple control functionality</info></serviceGroup><serviceGroup path='/inventory' name='inventory'><info>Service to retrieve information about nodes or testbeds from the Inventory Database</info></serviceGroup><serviceGroup path='/frisbee' name='frisbee'><info>Service to control frisbee servers to stream specific images</info></serviceGroup></serviceGroups>"},
 		"/inventory/getConfig": {status: 200, kind: "text/xml", body: "<CONFIG><x_max>2</x_max><y_max>2</y_max><pxe_url><ERROR>Inventory has no info on [pxe_url] for domain: default</ERROR></pxe_url><cmc_url>http://frisbee:5012/cmc</cmc_url><oml_url><ERROR>Inventory has no info on [oml_url] for domain: default</ERROR></oml_url><oml_port><ERROR>Inventory has no info on [oml_port] for domain: default</ERROR></oml_port><oml_host><ERROR>Inventory has no info on [oml_host] for domain: default</ERROR></oml_host><oml_localhost><ERROR>Inventory has no info on [oml_localhost] for domain: default</ERROR></oml_localhost><frisbee_url>http://frisbee:5012/frisbee</frisbee_url><frisbee_default_disk>/dev/hda</frisbee_default_disk></CONFIG>"},
 		// Only the control interface is known.
 		"/inventory/getAllMacAddresses?x=1&y=2": {status: 200, kind: "text/xml", body: "<MAC_Address><control>00:0F:EA:88:13:01</control></MAC_Address>"},
@@ -295,7 +295,7 @@ func TestBadRequests(t *testing.T) {
 	for path, want := range map[string]int{
 		"/frisbee/getAddress?img=../../etc/passwd": 400, "/frisbee/getAddress?img=%00": 400,
 		"/frisbee/getAddress?img=" + strings.Repeat("x", 5000): 400,
-		"/inventory/getControlIP":                             400, "/inventory/getControlIP?x=1;DROP&y=2": 400, "/inventory/getControlIP?x=-1&y=2": 400,
+		"/inventory/getControlIP":                              400, "/inventory/getControlIP?x=1;DROP&y=2": 400, "/inventory/getControlIP?x=-1&y=2": 400,
 		"/cmc/on?x=9&y=9": 400, "/cmc/nodeSetOn": 400, "/cmc/nodeSetOn?nodes=system(": 400, "/cmc/allOn": 500, "/frisbee/nosuch": 200, "/nosuch": 404,
 	} {
 		status, _, body := get(t, srv, path)

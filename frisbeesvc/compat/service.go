@@ -47,11 +47,10 @@ type Config struct {
 
 // Service answers the requests.
 type Service struct {
-	cfg      Config
-	groups   []group
-	daemons  daemons
-	changed  chan struct{}
-	shutdown func()
+	cfg     Config
+	groups  []group
+	daemons daemons
+	changed chan struct{}
 }
 
 // New checks the configuration.

@@ -57,7 +57,6 @@ type ran struct {
 	sent   float64 // images
 	twice  float64 // part of the blocks sent that had been sent before
 	before float64 // images that had been sent when the last node came
-	peak   int64   // highest rate, bit/s
 }
 
 // blank is an image of nothing.

@@ -226,6 +226,7 @@ func (o *orbit) Install(ctx context.Context, index int, chunk []byte) error {
 }
 
 func (m *machine) Save(string, string, string) (listener.Program, error) {
+	//lint:ignore ST1005 the words of the original agent
 	return nil, errors.New("While mounting /mnt: 8192")
 }
 
