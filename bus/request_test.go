@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +165,28 @@ func TestServeMonitoring(t *testing.T) {
 	require.NoError(t, c.Request(ctx, "$SRV.INFO.omf-handler", nil, &info))
 	require.Equal(t, "0.0.0", info.Version)
 	require.Equal(t, events.HandlerSubject(tb, "status"), info.Endpoints[0].Subject)
+}
+
+// TestServeWhole asks for the first of many endpoints while they are made:
+// when it answers, all do.
+func TestServeWhole(t *testing.T) {
+	forms(t, func(t *testing.T, plain bool) {
+		h := bustest.Start(t)
+		c, s, ctx := h.Connect(t), h.Connect(t), within(t)
+		var all []bus.Endpoint
+		for i := range 100 {
+			all = append(all, endpoint("e"+strconv.Itoa(i), func(context.Context, bus.Request) (any, error) { return nil, nil }))
+		}
+		asked := make(chan error, 1)
+		go func() {
+			for c.Request(ctx, events.HandlerSubject(tb, "e0"), nil, nil) != nil && ctx.Err() == nil {
+				runtime.Gosched()
+			}
+			asked <- c.Request(ctx, events.HandlerSubject(tb, "e99"), nil, nil)
+		}()
+		serve(t, s, bus.ServiceConfig{Name: "s", Plain: plain, Endpoints: all})
+		require.NoError(t, take(t, asked))
+	})
 }
 
 // TestServeRestart has services answer again after a restart of the server.

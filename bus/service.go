@@ -48,6 +48,7 @@ type Service struct {
 	subs   []*subscription
 	once   sync.Once
 	ended  chan struct{}
+	whole  chan struct{} // closed when every endpoint is there
 
 	mu      sync.Mutex
 	stopped bool           // nothing is added to work any more
@@ -62,7 +63,7 @@ func (c *Conn) Serve(ctx context.Context, cfg ServiceConfig) (*Service, error) {
 		return nil, fmt.Errorf("serve %s: %w", cfg.Name, err)
 	}
 	sctx, cancel := context.WithCancel(ctx)
-	s := &Service{cancel: cancel, ended: make(chan struct{})}
+	s := &Service{cancel: cancel, ended: make(chan struct{}), whole: make(chan struct{})}
 	start := s.startMicro
 	if cfg.Plain {
 		start = s.startPlain
@@ -71,6 +72,7 @@ func (c *Conn) Serve(ctx context.Context, cfg ServiceConfig) (*Service, error) {
 		s.Stop()
 		return nil, fmt.Errorf("serve %s: %w", cfg.Name, err)
 	}
+	close(s.whole)
 	context.AfterFunc(sctx, s.stop)
 	return s, nil
 }
@@ -190,7 +192,8 @@ func (e Endpoint) slots() chan struct{} {
 
 // dispatch runs f beside the subscription, which would otherwise handle one
 // request after the other. It blocks while all workers are busy. f is told
-// when the service has stopped meanwhile.
+// when the service has stopped meanwhile. Nothing is answered before every
+// endpoint is there: whoever hears one may ask the others.
 func (s *Service) dispatch(ctx context.Context, slots chan struct{}, f func(stopped bool)) {
 	held := true
 	select {
@@ -204,7 +207,12 @@ func (s *Service) dispatch(ctx context.Context, slots chan struct{}, f func(stop
 	}
 	go func() {
 		defer s.end()
-		f(false)
+		select {
+		case <-s.whole:
+			f(false)
+		case <-ctx.Done():
+			f(true)
+		}
 		if held {
 			<-slots
 		}
