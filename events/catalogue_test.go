@@ -43,6 +43,7 @@ func jobFactKinds() []events.Kind {
 func nodeFactKinds() []events.Kind {
 	return []events.Kind{
 		events.KindRebootRequested, events.KindPxeUp, events.KindLoadStarted, events.KindLoadDone, events.KindLoadFailed,
+		events.KindSaveStarted, events.KindSaveDone, events.KindSaveFailed,
 		events.KindShutdownRequested, events.KindShutdownDone, events.KindRebootDone, events.KindNodeFailed,
 	}
 }
@@ -65,6 +66,7 @@ func channels() []channel {
 	const handler, agent, frisbee, power, anyone, broker = "handler", "agent", "image service", "power of the node", "whoever is allowed", "broker"
 	all := []channel{
 		{name: "req.load", address: events.RequestSubject(pTestbed, events.VerbLoad), about: "An image is wanted on nodes. Plain JSON data are accepted as well.", by: anyone, to: handler, kind: events.KindLoadRequest},
+		{name: "req.save", address: events.RequestSubject(pTestbed, events.VerbSave), about: "The disk of a node is wanted as an image. Plain JSON data are accepted as well.", by: anyone, to: handler, kind: events.KindSaveRequest},
 		{name: "req.cancel", address: events.RequestSubject(pTestbed, events.VerbCancel), about: "A job is to end. Plain JSON data are accepted as well.", by: anyone, to: handler, kind: events.KindCancelRequest},
 	}
 	for _, k := range events.ReportKinds() {
@@ -82,7 +84,10 @@ func channels() []channel {
 	for _, k := range imageFactKinds() {
 		all = append(all, channel{name: "evt.image." + string(k), address: events.ImageFactSubject(pTestbed, pImage, k), about: "A fact of an image.", by: frisbee, to: anyone, kind: k})
 	}
-	all = append(all, channel{name: "tlm.progress", address: events.ProgressSubject(pTestbed, pJob, pNode), about: "Telemetry; may be lost.", by: agent, to: anyone, kind: events.KindProgress})
+	all = append(all,
+		channel{name: "tlm.progress", address: events.ProgressSubject(pTestbed, pJob, pNode), about: "Telemetry of a load; may be lost.", by: agent, to: anyone, kind: events.KindProgress},
+		channel{name: "tlm.save.progress", address: events.SaveProgressSubject(pTestbed, pJob, pNode), about: "Telemetry of a save; may be lost.", by: agent, to: anyone, kind: events.KindSaveProgress},
+	)
 
 	ask := func(name, subject, about, by, to string, request, reply any) {
 		all = append(all, channel{name: name, address: subject, about: about, by: by, to: to, payload: request, reply: reply})
@@ -93,6 +98,7 @@ func channels() []channel {
 		request any
 	}{
 		{events.VerbLoad, "Load an image.", events.LoadCommand{}},
+		{events.VerbSave, "Save a disk as an image.", events.SaveCommand{}},
 		{events.VerbStop, "End what is done for a job.", events.StopCommand{}},
 		{events.VerbReboot, "Reboot the machine, after the last report is acknowledged.", events.LeaveCommand{}},
 		{events.VerbHalt, "Power the machine off, after the last report is acknowledged.", events.LeaveCommand{}},
@@ -114,6 +120,9 @@ func channels() []channel {
 		{events.FrisbeeVerify, "Read a whole image again.", events.ImageQuery{}, events.Image{}},
 		{events.FrisbeeInspect, "What is in an image.", events.ImageQuery{}, events.ImageDetail{}},
 		{events.FrisbeeRemove, "Remove an image.", events.ImageQuery{}, events.Empty{}},
+		{events.FrisbeeReceive, "A place to send a new image to, for a lease.", events.ReceiveRequest{}, events.Place{}},
+		{events.FrisbeeAbandon, "Give a place up, with what has come to it.", events.LeaseRelease{}, events.Empty{}},
+		{events.FrisbeePlaces, "The places that new images are sent to.", events.Empty{}, events.PlaceList{}},
 	} {
 		ask("svc.frisbee."+c.verb, events.FrisbeeSubject(pTestbed, c.verb), c.about, anyone, frisbee, c.request, c.reply)
 	}

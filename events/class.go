@@ -15,6 +15,8 @@ const (
 	ClassReceive   Class = "receive"   // data came and was not what the manifest says
 	ClassVerify    Class = "verify"    // the disk read back differs from what was written
 	ClassWrite     Class = "write"     // the disk refused a write
+	ClassRead      Class = "read"      // the disk refused a read
+	ClassStore     Class = "store"     // the image did not arrive whole at the image service
 	ClassTimeout   Class = "timeout"   // a deadline passed with no word from the node
 	ClassCancelled Class = "cancelled" // the job was cancelled
 )
@@ -23,7 +25,7 @@ const (
 func Classes() []Class {
 	return []Class{
 		ClassRefused, ClassPower, ClassCheckin, ClassImage, ClassJoin, ClassStalled,
-		ClassReceive, ClassVerify, ClassWrite, ClassTimeout, ClassCancelled,
+		ClassReceive, ClassVerify, ClassWrite, ClassRead, ClassStore, ClassTimeout, ClassCancelled,
 	}
 }
 

@@ -36,7 +36,7 @@ type LeaveCommand struct {
 // CommandReply is the answer of an agent to every command.
 type CommandReply struct {
 	NodeRef                    // what the agent is doing or did last; Boot is always set
-	State     string           `json:"state"` // idle, loading, loaded, failed, leaving
+	State     string           `json:"state"` // idle, loading, loaded, saving, saved, failed, leaving
 	Imaging   bool             `json:"imaging"`
 	Percent   float64          `json:"percent,omitempty"`
 	Loads     int              `json:"loads"` // loads begun since the agent started

@@ -5,6 +5,8 @@ type ImageAdded struct {
 	Image  Image  `json:"image"`
 	Owner  string `json:"owner,omitempty"`
 	Origin string `json:"origin,omitempty"` // upload, directory, save
+	// Provenance is of images that were saved.
+	Provenance *Provenance `json:"provenance,omitempty"`
 }
 
 // ImageServed says where an image is served. As a fact of the image it is the

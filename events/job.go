@@ -4,10 +4,11 @@ import "time"
 
 // JobRequested is the first fact of every job: the request as it was taken.
 type JobRequested struct {
-	Job       string      `json:"job"`
-	Request   LoadRequest `json:"request"`
-	Requester string      `json:"requester,omitempty"` // named in the request, or its source
-	Expires   time.Time   `json:"expires"`             // not taken into work after this
+	Job       string       `json:"job"`
+	Request   LoadRequest  `json:"request,omitzero"`    // of a load
+	Save      *SaveRequest `json:"save,omitempty"`      // of a save
+	Requester string       `json:"requester,omitempty"` // named in the request, or its source
+	Expires   time.Time    `json:"expires"`             // not taken into work after this
 	// Raw is the beginning of a request that could not be decoded; such a job
 	// is rejected at once.
 	Raw string `json:"raw,omitempty"`
@@ -39,6 +40,7 @@ type Budgets struct {
 type JobAccepted struct {
 	Job             string        `json:"job"`
 	Image           Image         `json:"image"`
+	Save            *SavePlan     `json:"save,omitempty"` // the job saves
 	Nodes           []PlannedNode `json:"nodes"`
 	Missing         []string      `json:"missing,omitempty"` // asked for and not in the inventory
 	Quorum          int           `json:"quorum"`            // nodes that must succeed, 1..len(Nodes)
@@ -75,7 +77,7 @@ type NodeResult struct {
 	Error     string    `json:"error,omitempty"`
 	Hint      string    `json:"hint,omitempty"`
 	Attempts  int       `json:"attempts"`
-	Bytes     int64     `json:"bytes,omitempty"` // written to the disk
+	Bytes     int64     `json:"bytes,omitempty"` // written to the disk, or read from it
 }
 
 // JobFinished ends an accepted job. Its nodes are free when it stands.

@@ -12,6 +12,7 @@ type Kind string
 // Kinds of requests.
 const (
 	KindLoadRequest   Kind = "load.request"
+	KindSaveRequest   Kind = "save.request"
 	KindCancelRequest Kind = "cancel.request"
 	KindPowerRequest  Kind = "power.request"
 )
@@ -26,13 +27,16 @@ const (
 )
 
 // Kinds of node facts, in the order of a node's life in a job. The kinds
-// load.started, load.done and load.failed are reports as well.
+// load.… and save.… are reports as well.
 const (
 	KindRebootRequested   Kind = "reboot.requested"
 	KindPxeUp             Kind = "pxe.up"
 	KindLoadStarted       Kind = "load.started"
 	KindLoadDone          Kind = "load.done"
 	KindLoadFailed        Kind = "load.failed"
+	KindSaveStarted       Kind = "save.started"
+	KindSaveDone          Kind = "save.done"
+	KindSaveFailed        Kind = "save.failed"
 	KindShutdownRequested Kind = "shutdown.requested"
 	KindShutdownDone      Kind = "shutdown.done"
 	KindRebootDone        Kind = "reboot.done"
@@ -48,7 +52,10 @@ const (
 // ReportKinds lists the kinds that a node may report: its credential allows
 // exactly these.
 func ReportKinds() []Kind {
-	return []Kind{KindUp, KindLoadStarted, KindLoadDone, KindLoadFailed, KindLeaving}
+	return []Kind{
+		KindUp, KindLoadStarted, KindLoadDone, KindLoadFailed,
+		KindSaveStarted, KindSaveDone, KindSaveFailed, KindLeaving,
+	}
 }
 
 // Kinds of image facts. image.served is a fact of a job as well.
@@ -67,8 +74,11 @@ const (
 	KindUnprotected Kind = "unprotected"
 )
 
-// KindProgress is the only kind of telemetry.
-const KindProgress Kind = "progress"
+// Kinds of telemetry.
+const (
+	KindProgress     Kind = "progress"      // of a load
+	KindSaveProgress Kind = "save.progress" // of a save
+)
 
 const (
 	typePrefix = "loadnode."
@@ -99,14 +109,15 @@ type Data interface {
 // documents list them.
 func Vocabulary() []Data {
 	return []Data{
-		LoadRequest{}, CancelRequest{},
+		LoadRequest{}, SaveRequest{}, CancelRequest{},
 		JobRequested{}, JobAccepted{}, JobRejected{}, JobCancelled{}, JobFinished{},
 		RebootRequested{}, PxeUp{}, LoadStarted{}, LoadDone{}, LoadFailed{},
+		SaveStarted{}, SaveDone{}, SaveFailed{},
 		ShutdownRequested{}, ShutdownDone{}, RebootDone{}, NodeFailed{},
 		Up{}, Leaving{},
 		ImageAdded{}, ImageServed{}, ImageReleased{}, ImageDamaged{},
 		Leased{}, Released{}, Protected{}, Unprotected{},
-		Progress{},
+		Progress{}, SaveProgress{},
 	}
 }
 

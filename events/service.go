@@ -13,6 +13,9 @@ const (
 	FrisbeeVerify  = "verify"  // ImageQuery → Image: read the whole file again
 	FrisbeeInspect = "inspect" // ImageQuery → ImageDetail
 	FrisbeeRemove  = "remove"  // ImageQuery → Empty
+	FrisbeeReceive = "receive" // ReceiveRequest → Place
+	FrisbeeAbandon = "abandon" // LeaseRelease → Empty: give up a place and what has come to it
+	FrisbeePlaces  = "places"  // Empty → PlaceList
 )
 
 // Endpoints of the handler: svc.<tb>.handler.<verb>.
@@ -186,7 +189,7 @@ type AgentState struct {
 	Node    string `json:"node"`
 	Answers bool   `json:"answers"`
 	Boot    string `json:"boot,omitempty"`  // of the agent that answered
-	State   string `json:"state,omitempty"` // idle, loading, loaded, failed, leaving
+	State   string `json:"state,omitempty"` // as in CommandReply
 	Imaging bool   `json:"imaging,omitempty"`
 	Error   *Error `json:"error,omitempty"` // why there was no answer, unless nobody is there
 }
@@ -206,6 +209,7 @@ type JobSummary struct {
 	State     string    `json:"state"` // requested, accepted, rejected, cancelling, finished
 	Outcome   Outcome   `json:"outcome,omitempty"`
 	Image     string    `json:"image"`
+	Save      bool      `json:"save,omitempty"` // the image is made, not loaded
 	Nodes     int       `json:"nodes"`
 	OK        int       `json:"ok"`
 	Failed    int       `json:"failed"`
@@ -238,7 +242,8 @@ type JobNode struct {
 // JobDetail answers job.
 type JobDetail struct {
 	JobSummary
-	Request LoadRequest  `json:"request"`
+	Request LoadRequest  `json:"request,omitzero"`
+	Save    *SaveRequest `json:"save,omitempty"`
 	Plan    *JobAccepted `json:"plan,omitempty"`
 	Served  *ImageServed `json:"served,omitempty"`
 	Reject  *Error       `json:"reject,omitempty"`

@@ -103,20 +103,25 @@ func AllImageFacts(testbed string) string { return join("evt", Escape(testbed), 
 // TestbedFacts matches every fact of a testbed.
 func TestbedFacts(testbed string) string { return join("evt", Escape(testbed), ">") }
 
-// ProgressSubject is where an agent publishes its progress.
+// ProgressSubject is where an agent publishes the progress of a load.
 func ProgressSubject(testbed, job, node string) string {
-	return join("tlm", Escape(testbed), "job", Escape(job), "node", Escape(node), "progress")
+	return join("tlm", Escape(testbed), "job", Escape(job), "node", Escape(node), string(KindProgress))
 }
 
-// JobProgress matches the progress of all nodes of a job.
+// SaveProgressSubject is where an agent publishes the progress of a save.
+func SaveProgressSubject(testbed, job, node string) string {
+	return join("tlm", Escape(testbed), "job", Escape(job), "node", Escape(node), string(KindSaveProgress))
+}
+
+// JobProgress matches the progress of all nodes of a job, of loads and saves.
 func JobProgress(testbed, job string) string {
-	return join("tlm", Escape(testbed), "job", Escape(job), "node", "*", "progress")
+	return join("tlm", Escape(testbed), "job", Escape(job), ">")
 }
 
 // NodeProgress matches the progress of one node in any job: what its
 // credential may publish.
 func NodeProgress(testbed, node string) string {
-	return join("tlm", Escape(testbed), "job", "*", "node", Escape(node), "progress")
+	return join("tlm", Escape(testbed), "job", "*", "node", Escape(node), ">")
 }
 
 // CommandSubject is where an agent listens for a command.
@@ -173,7 +178,7 @@ type Address struct {
 	Job     string
 	Node    string
 	Image   string
-	Kind    Kind // of a report or fact; "progress" for telemetry
+	Kind    Kind // of a report, fact or telemetry
 	Verb    Verb // of a request or command
 	Leases  bool // the leases aggregate
 }
@@ -225,8 +230,8 @@ func ParseSubject(subject string) (Address, error) {
 		a.Job, a.Kind = name(t[3]), Kind(rest(4))
 	case a.Tree == "rpt" && t[2] == "node" && len(t) >= 5:
 		a.Node, a.Kind = name(t[3]), Kind(rest(4))
-	case a.Tree == "tlm" && len(t) == 7 && t[2] == "job" && t[4] == "node" && t[6] == "progress":
-		a.Job, a.Node, a.Kind = name(t[3]), name(t[5]), KindProgress
+	case a.Tree == "tlm" && len(t) >= 7 && t[2] == "job" && t[4] == "node":
+		a.Job, a.Node, a.Kind = name(t[3]), name(t[5]), Kind(rest(6))
 	case a.Tree == "cmd" && len(t) == 5 && t[2] == "node":
 		a.Node, a.Verb = name(t[3]), Verb(word(t[4]))
 	case (a.Tree == "timer" || a.Tree == "due") && len(t) == 4 && t[2] == "job":
