@@ -15,7 +15,7 @@ type Permissions struct {
 // no part of JetStream's API; publishing with an acknowledgement needs none.
 func NodePermissions(testbed, node string) Permissions {
 	p := Permissions{
-		Publish: []string{events.NodeProgress(testbed, node)},
+		Publish: []string{events.NodeProgress(testbed, node), events.NodeSaveProgress(testbed, node)},
 		Subscribe: []string{
 			events.NodeCommands(testbed, node),
 			NodeInbox(testbed, node) + ".>",

@@ -118,10 +118,16 @@ func JobProgress(testbed, job string) string {
 	return join("tlm", Escape(testbed), "job", Escape(job), ">")
 }
 
-// NodeProgress matches the progress of one node in any job: what its
+// NodeProgress matches the progress of one node's loads in any job: what its
 // credential may publish.
 func NodeProgress(testbed, node string) string {
-	return join("tlm", Escape(testbed), "job", "*", "node", Escape(node), ">")
+	return join("tlm", Escape(testbed), "job", "*", "node", Escape(node), string(KindProgress))
+}
+
+// NodeSaveProgress matches the progress of one node's saves in any job: what
+// its credential may publish.
+func NodeSaveProgress(testbed, node string) string {
+	return join("tlm", Escape(testbed), "job", "*", "node", Escape(node), string(KindSaveProgress))
 }
 
 // CommandSubject is where an agent listens for a command.
