@@ -139,6 +139,7 @@ func channels() []channel {
 		{events.HandlerProtect, "Have nodes refuse every job.", events.NodesAction{}, events.NodeList{}},
 		{events.HandlerUnprotect, "Take a protection back.", events.NodesAction{}, events.NodeList{}},
 		{events.HandlerPower, "Switch nodes that no job holds, or ask for their power.", events.PowerQuery{}, events.PowerReport{}},
+		{events.HandlerNetboot, "Set, clear or ask for the boot flag of nodes that no job holds.", events.NetbootQuery{}, events.NetbootReport{}},
 		{events.HandlerAgents, "Ask the agents of at most 256 nodes whether they are there.", events.NodesQuery{}, events.AgentReport{}},
 	} {
 		ask("svc.handler."+c.verb, events.HandlerSubject(pTestbed, c.verb), c.about, anyone, handler, c.request, c.reply)

@@ -29,6 +29,7 @@ const (
 	HandlerUnprotect = "unprotect" // NodesAction → NodeList
 	HandlerPower     = "power"     // PowerQuery → PowerReport
 	HandlerAgents    = "agents"    // NodesQuery → AgentReport
+	HandlerNetboot   = "netboot"   // NetbootQuery → NetbootReport
 )
 
 // BusCredential is the endpoint of the broker's own service that hands out a
@@ -182,6 +183,44 @@ type PowerResult struct {
 type PowerReport struct {
 	Nodes   []PowerResult `json:"nodes"`
 	Missing []string      `json:"missing,omitempty"`
+}
+
+// Actions of NetbootQuery.
+const (
+	NetbootSet    = "set"
+	NetbootClear  = "clear"
+	NetbootStatus = "status"
+)
+
+// NetbootQuery asks for the boot flag of nodes: the links by which pxelinux
+// finds what a node boots. Set and clear are for nodes that no job holds;
+// a flag that was set so ends by itself after a time (NetbootResult.Until).
+type NetbootQuery struct {
+	Nodes  string `json:"nodes"`
+	Action string `json:"action"`          // set clear status
+	Image  string `json:"image,omitempty"` // boot configuration; empty: the inventory's, else the handler's
+	By     string `json:"by,omitempty"`
+}
+
+// NetbootResult is the boot flag of a node.
+type NetbootResult struct {
+	Node  string    `json:"node"`
+	X     int       `json:"x,omitempty"`
+	Y     int       `json:"y,omitempty"`
+	IP    string    `json:"ip,omitempty"`
+	MAC   string    `json:"mac,omitempty"`
+	Image string    `json:"image,omitempty"` // what the flag leads to; empty: no flag
+	Links []string  `json:"links,omitempty"` // names of the links
+	Job   string    `json:"job,omitempty"`   // that set it; empty: by hand
+	Until time.Time `json:"until,omitzero"`  // when it ends at the latest
+	Note  string    `json:"note,omitempty"`  // what else to know, such as a link of somebody else that was replaced
+	Error *Error    `json:"error,omitempty"`
+}
+
+// NetbootReport answers netboot, in the order of the node set.
+type NetbootReport struct {
+	Nodes   []NetbootResult `json:"nodes"`
+	Missing []string        `json:"missing,omitempty"`
 }
 
 // AgentState is what the agent of a node said when it was asked.
