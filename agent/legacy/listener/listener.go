@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
 	"loadnode/agent/legacy"
+	"loadnode/agent/legacy/group"
 )
 
 // DefaultPort is where agents of OMF listen (§a.4: the seed's; OMF 4.4's own files say 9026).
@@ -18,13 +20,17 @@ const DefaultPort = 9006
 // keepAlive finds controllers that vanished without a word.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// Config is what a Listener needs.
+// Config is what a Listener needs: a Machine, and either a Listener for connections or a Group.
 type Config struct {
 	Listener net.Listener
+	Group    group.Conn // the multicast transport; its controllers are whoever speaks there
 	Machine  Machine
 	// Name is what the agent calls itself until it is enrolled: its own address. Empty: the address the controller
-	// connected to.
+	// connected to. A Group needs it.
 	Name   string
+	Heard  netip.AddrPort   // where a Group is heard, as the agent says it; the zero value is "-"
+	System string           // what the agent says it runs, on a Group; "": unknown
+	Timing Timing           // of a Group
 	Logger *slog.Logger     // nil: silent
 	Now    func() time.Time // nil: the machine's
 }
@@ -40,9 +46,13 @@ type Listener struct {
 
 // New makes a Listener.
 func New(cfg Config) (*Listener, error) {
-	if cfg.Listener == nil || cfg.Machine == nil {
-		return nil, errors.New("legacy listener: a listener and a machine are required")
+	if cfg.Machine == nil || (cfg.Listener == nil) == (cfg.Group == nil) {
+		return nil, errors.New("legacy listener: a machine is required, and one of a listener and a group")
 	}
+	if cfg.Group != nil && cfg.Name == "" {
+		return nil, errors.New("legacy listener: on a group the agent needs its own address as its name")
+	}
+	cfg.Timing = cfg.Timing.orDefault()
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -52,8 +62,11 @@ func New(cfg Config) (*Listener, error) {
 	return &Listener{cfg: cfg}, nil
 }
 
-// Run serves one controller after the other until ctx ends, which is no error. It closes the net.Listener.
+// Run serves one controller after the other until ctx ends, which is no error. It closes the net.Listener or the Group.
 func (l *Listener) Run(ctx context.Context) error {
+	if l.cfg.Group != nil {
+		return l.runGroup(ctx)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.all.Wait()
 	defer cancel()
@@ -89,11 +102,15 @@ func (l *Listener) serve(ctx context.Context, c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetKeepAliveConfig(keepAlive)
 	}
-	s := newSession(ctx, l.cfg, c, log)
+	name := l.cfg.Name
+	if name == "" {
+		name, _, _ = net.SplitHostPort(c.LocalAddr().String())
+	}
+	s := newSession(ctx, l.cfg, name, log)
 	l.busy = s
 	log.Info("controller connected")
 	l.all.Go(func() {
-		s.run()
+		s.converse(c)
 		l.mu.Lock()
 		l.busy = nil
 		l.mu.Unlock()

@@ -29,7 +29,8 @@ const (
 // session is the time with one controller.
 type session struct {
 	cfg    Config
-	conn   net.Conn
+	post   func(text string) // sends a message, or ends the session
+	crowd  *crowd            // of the multicast transport; nil on a connection
 	log    *slog.Logger
 	ctx    context.Context // of everything it starts
 	cancel context.CancelFunc
@@ -46,21 +47,24 @@ type session struct {
 	programs map[string]context.CancelFunc
 }
 
-func newSession(ctx context.Context, cfg Config, c net.Conn, log *slog.Logger) *session {
-	s := &session{cfg: cfg, conn: c, log: log, address: cfg.Name, programs: map[string]context.CancelFunc{}}
-	if s.address == "" {
-		s.address, _, _ = net.SplitHostPort(c.LocalAddr().String())
-	}
+func newSession(ctx context.Context, cfg Config, address string, log *slog.Logger) *session {
+	s := &session{cfg: cfg, log: log, address: address, programs: map[string]context.CancelFunc{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
 }
 
-// run obeys until the connection or the context ends, and then kills what it started.
-func (s *session) run() {
+// converse obeys a controller on a connection until that or the context ends, and then kills what it started.
+func (s *session) converse(c net.Conn) {
 	defer s.all.Wait()
 	defer s.cancel()
-	defer s.conn.Close()
-	stop := context.AfterFunc(s.ctx, func() { s.conn.Close() })
+	defer c.Close()
+	s.post = func(text string) {
+		_ = c.SetWriteDeadline(time.Now().Add(writeTime))
+		if _, err := c.Write([]byte(text)); err != nil {
+			c.Close() // the reader sees it
+		}
+	}
+	stop := context.AfterFunc(s.ctx, func() { c.Close() })
 	defer stop()
 	var held []byte
 	buf := make([]byte, readBuffer)
@@ -69,8 +73,8 @@ func (s *session) run() {
 		if len(held) > 0 {
 			wait = time.Now().Add(quiet)
 		}
-		_ = s.conn.SetReadDeadline(wait)
-		n, err := s.conn.Read(buf)
+		_ = c.SetReadDeadline(wait)
+		n, err := c.Read(buf)
 		held = append(held, buf[:n]...)
 		for {
 			line, rest, found := bytes.Cut(held, []byte("\n"))
@@ -95,10 +99,10 @@ func (s *session) run() {
 }
 
 // say sends a message, if the agent is enrolled: before that it is silent (§a.6). Each message is one write.
-func (s *session) say(seq int, name string, args ...string) {
+func (s *session) say(name string, args ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.write(seq, name, args...)
+	s.write(name, args...)
 }
 
 // event sends an event of a program which was started after so many resets.
@@ -106,20 +110,20 @@ func (s *session) event(resets int, kind, id string, text ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.resets == resets {
-		s.write(0, legacy.AppEvent, append([]string{kind, id}, text...)...)
+		s.write(legacy.AppEvent, append([]string{kind, id}, text...)...)
 	}
 }
 
 // write sends a message. s.mu is held.
-func (s *session) write(seq int, name string, args ...string) {
+func (s *session) write(name string, args ...string) {
 	if s.name == "" {
 		return
 	}
-	m := legacy.Message{Sender: s.name, Seq: seq, Name: name, Args: args}
-	_ = s.conn.SetWriteDeadline(time.Now().Add(writeTime))
-	if _, err := s.conn.Write([]byte(m.String())); err != nil {
-		s.conn.Close() // the reader sees it
+	m := legacy.Message{Sender: s.name, Name: name, Args: args}
+	if s.crowd != nil {
+		m = s.crowd.number(m)
 	}
+	s.post(m.String())
 }
 
 func (s *session) enrolled() bool {
@@ -153,8 +157,16 @@ func (s *session) obey(line string) {
 		if seq <= s.seen {
 			return
 		}
+		if s.crowd != nil && s.enrolled() && s.crowd.early(s.seen, seq, cmd) {
+			return
+		}
 		s.seen = seq // also with commands for others: there is one counter for all
 	}
+	s.perform(cmd)
+}
+
+// perform does what a command says whose turn it is.
+func (s *session) perform(cmd legacy.Command) {
 	s.mu.Lock()
 	names := append([]string{s.address, s.name}, s.aliases...)
 	s.mu.Unlock()
@@ -166,17 +178,17 @@ func (s *session) obey(line string) {
 	s.log.Debug("command", "name", cmd.Name, "args", cmd.Args)
 	switch cmd.Name {
 	case legacy.YouAre:
-		if !enrolled || seq != 0 {
+		if !enrolled || cmd.Seq != 0 {
 			s.youAre(cmd)
 		}
 	case legacy.Alias:
 		s.aliases = append(s.aliases, cmd.Args[:min(len(cmd.Args), 32)]...)
 	case legacy.Rallo:
-		s.say(0, legacy.Allo, s.cfg.Now().Format(time.TimeOnly))
+		s.say(legacy.Allo, s.cfg.Now().Format(time.TimeOnly))
 	case legacy.Reset:
 		s.reset()
 	case legacy.Reboot:
-		s.say(0, legacy.Status, "system", "REBOOTING")
+		s.say(legacy.Status, "system", "REBOOTING")
 		s.cfg.Machine.Reboot()
 	case legacy.LoadImage:
 		s.load(cmd)
@@ -186,9 +198,13 @@ func (s *session) obey(line string) {
 		s.exec(cmd)
 	case legacy.Kill:
 		s.kill(cmd)
-	case legacy.Retry, "STDIN":
+	case legacy.Retry:
+		if s.crowd != nil {
+			s.repeat(cmd)
+		}
+	case "STDIN":
 	default:
-		s.say(0, legacy.ErrorWord, "UNKNOWN_CMD", cmd.Name)
+		s.say(legacy.ErrorWord, "UNKNOWN_CMD", cmd.Name)
 	}
 }
 
@@ -206,12 +222,19 @@ func (s *session) youAre(cmd legacy.Command) {
 	s.seen = ignore
 	s.aliases = append([]string{}, cmd.Args[2:min(len(cmd.Args), 34)]...)
 	s.rename(cmd.Args[0])
-	s.say(0, legacy.Heartbeat, "-1", "-1", "-1", "-1")
+	if s.crowd != nil {
+		s.introduce(cmd.Args[0]) // its heartbeat comes in its time
+		return
+	}
+	s.say(legacy.Heartbeat, "-1", "-1", "-1", "-1")
 }
 
 // reset kills everything and forgets the name; it is not answered.
 func (s *session) reset() {
 	s.aliases = nil
+	if s.crowd != nil {
+		s.crowd.forget()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.name = ""
@@ -223,5 +246,5 @@ func (s *session) reset() {
 
 // fault is the original's answer to a command that cannot be carried out.
 func (s *session) fault(cmd legacy.Command, text string) {
-	s.say(0, legacy.ErrorWord, "EXECUTION", fmt.Sprintf("'%s' with '%s'", cmd.Name, strings.Join(cmd.Args, " ")), text)
+	s.say(legacy.ErrorWord, "EXECUTION", fmt.Sprintf("'%s' with '%s'", cmd.Name, strings.Join(cmd.Args, " ")), text)
 }

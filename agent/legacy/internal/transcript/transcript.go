@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -53,8 +51,7 @@ func Read(t *testing.T, file string) []Step {
 		if m == nil {
 			continue
 		}
-		text, err := strconv.Unquote(`"` + strings.NewReplacer(`"`, `\"`, `\'`, `'`).Replace(m[2]) + `"`)
-		require.NoError(t, err, in.Text())
+		text := unquote(t, m[2])
 		if m[1] == "->" || m[1] == "server->agent" {
 			steps = append(steps, Step{Sent: text})
 		} else {
