@@ -28,7 +28,7 @@ type PlannedNode struct {
 type Budgets struct {
 	CheckIn       Duration `json:"checkin"`        // from reboot.requested to pxe.up
 	Join          Duration `json:"join"`           // from pxe.up to load.started, serving included
-	Load          Duration `json:"load"`           // from load.started to load.done
+	Load          Duration `json:"load"`           // from load.started to load.done; of a save, see SavePlan.DiskBytes
 	Stall         Duration `json:"stall"`          // joined and no data
 	Leave         Duration `json:"leave"`          // from shutdown.requested to shutdown.done
 	BootAttempts  int      `json:"boot_attempts"`  // reboots at most

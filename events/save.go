@@ -26,6 +26,9 @@ type SaveRequest struct {
 type SavePlan struct {
 	Image string `json:"image"`
 	Level int    `json:"level,omitempty"`
+	// DiskBytes is the size of the largest disk that Budgets.Load allows for;
+	// a smaller one gets its share of it, from save.started on.
+	DiskBytes int64 `json:"disk_bytes,omitempty"`
 }
 
 // SaveStarted says that the agent has opened the disk and begun to send it.

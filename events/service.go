@@ -271,7 +271,7 @@ type JobQuery struct {
 // JobNode is a node of a job.
 type JobNode struct {
 	Node    string      `json:"node"`
-	State   string      `json:"state"` // pending rebooting up loading loaded leaving done failed
+	State   string      `json:"state"` // pending rebooting up loading loaded saving saved leaving done failed
 	Attempt int         `json:"attempt"`
 	Boot    string      `json:"boot,omitempty"`
 	Since   time.Time   `json:"since,omitzero"`
@@ -282,7 +282,7 @@ type JobNode struct {
 type JobDetail struct {
 	JobSummary
 	Request LoadRequest  `json:"request,omitzero"`
-	Save    *SaveRequest `json:"save,omitempty"`
+	Save    *SaveRequest `json:"save,omitempty"` // of a save; takes the place of JobSummary.Save
 	Plan    *JobAccepted `json:"plan,omitempty"`
 	Served  *ImageServed `json:"served,omitempty"`
 	Reject  *Error       `json:"reject,omitempty"`

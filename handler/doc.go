@@ -21,13 +21,22 @@
 //
 // # Agents that vanish
 //
-// While a node loads, its agent is looked at (job.Vigil decides what that
+// While a node loads or saves, its agent is looked at (job.Vigil decides what that
 // means). One that does not answer, and of which no report and no telemetry
 // comes either, is given up after Policy.Silence, or at once if the power
 // controller says that its machine is off; the node is rebooted. An agent that
-// is only cut off from the bus goes on loading and has that time to come back.
+// is only cut off from the bus goes on and has that time to come back.
 // What was silent before this handler started, or before its own connection
 // stood, does not count.
+//
+// # Saves
+//
+// A job that saves asks the image service for a place for the image of each
+// attempt, and tells the agent where that is; the token of the place is in the
+// command and nowhere else. The agent's word that the image is stored is not
+// acknowledged before the image service was asked, and is only believed
+// together with its answer. Places that came to nothing are given up before
+// the next attempt, at the end of the job, and by the sweep.
 //
 // # Leases
 //

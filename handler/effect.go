@@ -162,6 +162,8 @@ func (k *keeper) do(ctx context.Context, e job.Effect, eye *watch) (job.Input, e
 		return k.reboot(ctx, s, e)
 	case job.DoLoad:
 		return k.load(ctx, s, e)
+	case job.DoSave:
+		return k.save(ctx, s, e)
 	case job.DoProbe:
 		return k.watch(ctx, s, e, eye)
 	case job.DoLeave:

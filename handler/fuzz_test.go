@@ -19,7 +19,9 @@ func FuzzPlainRequest(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
+	f.Add([]byte(`{"node":"[1,1]","image":"a.ndz","level":9,"then":"stay"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		plainSave(t, data)
 		r, err := decode[events.LoadRequest](bus.Message{Plain: data})
 		if err != nil {
 			require.NotEmpty(t, err.Error())
@@ -36,4 +38,19 @@ func FuzzPlainRequest(f *testing.F) {
 		}
 		require.Equal(t, 1, plan.Quorum)
 	})
+}
+
+func plainSave(t *testing.T, data []byte) {
+	r, err := decode[events.SaveRequest](bus.Message{Plain: data})
+	if err != nil {
+		require.NotEmpty(t, err.Error())
+		return
+	}
+	plan, e := job.DefaultPolicy().PlanSave("j", job.SaveWish{Request: r, Node: events.PlannedNode{Name: "n"}})
+	if e != nil {
+		require.Equal(t, events.CodeBadRequest, e.Code)
+		return
+	}
+	require.NotNil(t, plan.Save)
+	require.Positive(t, plan.Budgets.Load)
 }

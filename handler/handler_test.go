@@ -130,7 +130,6 @@ func TestRequestsRefused(t *testing.T) {
 		"syntax":  {tb, events.VerbLoad, events.LoadRequest{Nodes: "[1,", Image: image.Name}, events.CodeBadRequest},
 		"then":    {tb, events.VerbLoad, events.LoadRequest{Nodes: "all", Image: image.Name, Then: "fly"}, events.CodeBadRequest},
 		"kind":    {tb, events.VerbLoad, events.CancelRequest{Job: "x"}, events.CodeBadRequest},
-		"save":    {tb, events.VerbSave, events.LoadRequest{Nodes: "all", Image: image.Name}, events.CodeUnsupported},
 		"power":   {tb, events.VerbPower, events.LoadRequest{Nodes: "all", Image: image.Name}, events.CodeUnsupported},
 		"verb":    {tb, "dance", events.LoadRequest{Nodes: "all", Image: image.Name}, events.CodeBadRequest},
 		"no job":  {tb, events.VerbCancel, events.CancelRequest{}, events.CodeBadRequest},

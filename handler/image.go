@@ -29,10 +29,14 @@ func (k *keeper) serve(ctx context.Context, s job.State) (job.Input, error) {
 	return job.Served{Session: served}, nil
 }
 
-// release gives the session back, then the nodes: who sees the end of the job
-// finds them free.
+// release gives the session back, or the places of a save, then the nodes: who
+// sees the end of the job finds them free.
 func (k *keeper) release(ctx context.Context, s job.State) (job.Input, error) {
-	k.h.releaseSession(ctx, k.key, s.Plan.Image.Name)
+	if s.Saves() {
+		k.h.abandonPlaces(ctx, k.key, s)
+	} else {
+		k.h.releaseSession(ctx, k.key, s.Plan.Image.Name)
+	}
 	if err := k.h.free(ctx, k.key); err != nil {
 		return nil, err
 	}

@@ -230,7 +230,7 @@ func (k *keeper) store(ctx context.Context, correlation string, seq uint64, fact
 }
 
 // nudge looks at what the report of an agent says about effects: one that is
-// up and whose load was asked for is asked again, since it may have been
+// up and whose load or save was asked for is asked again, since it may have been
 // started anew and forgotten the command.
 func (k *keeper) nudge(r job.Report, err error) {
 	var refusal *job.Refusal
@@ -248,7 +248,9 @@ func (k *keeper) nudge(r job.Report, err error) {
 	if !ok {
 		return
 	}
-	delete(k.done, events.EffectID(k.key.job, r.Node, string(job.DoLoad), n.Attempt))
+	for _, told := range []job.What{job.DoLoad, job.DoSave} {
+		delete(k.done, events.EffectID(k.key.job, r.Node, string(told), n.Attempt))
+	}
 	if watching := k.effects[events.EffectID(k.key.job, r.Node, string(job.DoProbe), n.Attempt)]; watching != nil {
 		watching.cancel() // it begins again, and asks at once
 	}

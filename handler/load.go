@@ -2,7 +2,6 @@ package handler
 
 import (
 	"context"
-	"time"
 
 	"loadnode/events"
 	"loadnode/handler/job"
@@ -21,13 +20,9 @@ func (k *keeper) load(ctx context.Context, s job.State, e job.Effect) (job.Input
 		return nil, nil
 	}
 	b := s.Plan.Budgets
-	deadline := e.Deadline.Add(time.Duration(b.Load))
-	if s.Plan.Deadline.Before(deadline) {
-		deadline = s.Plan.Deadline
-	}
 	_, err := k.h.command(ctx, k.key.testbed, e.Node, events.VerbLoad, events.LoadCommand{
 		NodeRef: k.ref(e), Effect: e.ID, Image: s.Plan.Image, Session: s.Served.Session, Disk: n.Disk,
-		Verify: s.Plan.Verify, Free: s.Plan.Free, Join: b.Join / joinShare, Stall: b.Stall, Deadline: deadline,
+		Verify: s.Plan.Verify, Free: s.Plan.Free, Join: b.Join / joinShare, Stall: b.Stall, Deadline: lastMoment(s, e),
 	})
 	switch refusal := remote(err); {
 	case err == nil:

@@ -15,9 +15,10 @@ import (
 	"loadnode/events"
 )
 
-// op is a load that an agent has begun.
+// op is a load or a save that an agent has begun.
 type op struct {
-	cmd  events.LoadCommand
+	ref  events.NodeRef
+	save bool
 	last events.Data
 }
 
@@ -55,6 +56,8 @@ type node struct {
 	lossy bool
 	// disk: its agent runs from its own disk, until the next network boot.
 	disk bool
+	// claims: it says of its next saves that they are stored, and sends nothing.
+	claims int
 	// softBoot: a reboot by the agent leads into the imaging system again.
 	softBoot bool
 }
@@ -127,6 +130,7 @@ func (n *node) startAgent(boot string) {
 	}
 	svc, err := n.conn.Serve(context.Background(), bus.ServiceConfig{Name: "agent", Plain: true, NoQueue: true, Endpoints: []bus.Endpoint{
 		endpoint(events.VerbLoad, func(r bus.Request) (any, error) { return n.load(r, boot) }),
+		endpoint(events.VerbSave, func(r bus.Request) (any, error) { return n.save(r, boot) }),
 		endpoint(events.VerbProbe, func(r bus.Request) (any, error) { return n.probe(r, boot) }),
 		endpoint(events.VerbStop, func(bus.Request) (any, error) {
 			return events.CommandReply{NodeRef: events.NodeRef{Node: n.name, Boot: boot}}, nil
@@ -173,7 +177,7 @@ func (n *node) load(r bus.Request, boot string) (any, error) {
 		n.again(o)
 		return reply, nil
 	}
-	o := &op{cmd: c, last: events.LoadStarted{NodeRef: c.NodeRef, Session: c.Session.ID, Disk: events.Disk{Path: c.Disk}}}
+	o := &op{ref: c.NodeRef, last: events.LoadStarted{NodeRef: c.NodeRef, Session: c.Session.ID, Disk: events.Disk{Path: c.Disk}}}
 	n.ops[id], n.latest = o, o
 	n.loads[id]++
 	var end events.Data
@@ -193,17 +197,17 @@ func (n *node) load(r bus.Request, boot string) (any, error) {
 		}
 		end = done
 	}
+	n.carryOut(o, func() events.Data { return end })
+	return reply, nil
+}
+
+// carryOut reports the beginning of what a node was told, and its end; n.mu is
+// held. Without an end the machine is silent from then on.
+func (n *node) carryOut(o *op, finish func() events.Data) {
 	hold, started := n.hold, o.last
 	n.work.Go(func() {
 		if started != nil {
-			n.send(events.KindLoadStarted, started)
-		}
-		if end == nil {
-			n.down()
-			n.mu.Lock()
-			n.on = !n.dark
-			n.mu.Unlock()
-			return
+			n.send(started.Kind(), started)
 		}
 		if hold != nil {
 			select {
@@ -211,6 +215,14 @@ func (n *node) load(r bus.Request, boot string) (any, error) {
 			case <-n.w.ended:
 				return
 			}
+		}
+		end := finish()
+		if end == nil {
+			n.down()
+			n.mu.Lock()
+			n.on = !n.dark
+			n.mu.Unlock()
+			return
 		}
 		n.mu.Lock()
 		o.last = end
@@ -220,6 +232,54 @@ func (n *node) load(r bus.Request, boot string) (any, error) {
 		if !lost {
 			n.send(end.Kind(), end)
 		}
+	})
+}
+
+// save is an agent that saves: what it sends goes to the image service of the
+// world, by the place that it was told and by nothing else.
+func (n *node) save(r bus.Request, boot string) (any, error) {
+	var c events.SaveCommand
+	if err := r.Decode(&c); err != nil {
+		return nil, err
+	}
+	if c.Boot != boot {
+		return nil, &events.Error{Code: events.CodeStale, Message: "another boot"}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	id := fmt.Sprintf("%s#%d", c.Job, c.Attempt)
+	reply := events.CommandReply{NodeRef: c.NodeRef, State: "saving", Imaging: true}
+	if o := n.ops[id]; o != nil {
+		n.again(o)
+		return reply, nil
+	}
+	o := &op{ref: c.NodeRef, save: true, last: events.SaveStarted{NodeRef: c.NodeRef, Image: c.Image, Disk: events.Disk{Path: c.Disk, Size: 1 << 30}}}
+	n.ops[id], n.latest = o, o
+	n.loads[id]++
+	class, mute, claims := events.Class(""), n.mute > 0, n.claims > 0
+	switch {
+	case mute:
+		n.mute--
+	case claims:
+		n.claims--
+	case len(n.faults) > 0:
+		class, n.faults = n.faults[0], n.faults[1:]
+	}
+	n.carryOut(o, func() events.Data {
+		done := events.SaveDone{NodeRef: c.NodeRef, Image: events.Image{Name: c.Image, Digest: savedImage.Digest}, DiskBytes: 1 << 30, BytesRead: 7 << 20, BytesSent: savedImage.Size}
+		switch {
+		case claims:
+			return done
+		case class == events.ClassStore:
+			n.w.svc.put(c.Place, false)
+		case class == "":
+			n.w.svc.put(c.Place, true)
+			if mute {
+				return nil // all is stored, and nobody hears it
+			}
+			return done
+		}
+		return events.SaveFailed{NodeRef: c.NodeRef, Class: class, Message: "told to fail", Retryable: true}
 	})
 	return reply, nil
 }
@@ -248,9 +308,13 @@ func (n *node) probe(r bus.Request, boot string) (any, error) {
 		}
 	}
 	if o != nil {
-		reply.NodeRef, reply.State = o.cmd.NodeRef, "loading"
-		if o.last != nil && o.last.Kind() != events.KindLoadStarted {
-			reply.State = "loaded"
+		doing, did := "loading", "loaded"
+		if o.save {
+			doing, did = "saving", "saved"
+		}
+		reply.NodeRef, reply.State = o.ref, doing
+		if o.last != nil && o.last.Kind() != events.KindLoadStarted && o.last.Kind() != events.KindSaveStarted {
+			reply.State = did
 		}
 	}
 	return reply, nil
@@ -334,11 +398,14 @@ func (n *node) restart(machine, disk bool) {
 // progress sends telemetry of the load at work.
 func (n *node) progress() {
 	n.mu.Lock()
-	ref := n.latest.cmd.NodeRef
+	ref, save := n.latest.ref, n.latest.save
 	n.mu.Unlock()
-	ev, err := events.New(events.Meta{ID: rand.Text(), Source: events.Source(tb, "agent", n.name), Time: time.Now()}, events.Progress{NodeRef: ref, Phase: "receiving"})
+	subject, d := events.ProgressSubject(tb, ref.Job, n.name), events.Data(events.Progress{NodeRef: ref, Phase: "receiving"})
+	if save {
+		subject, d = events.SaveProgressSubject(tb, ref.Job, n.name), events.SaveProgress{NodeRef: ref, Phase: "capturing"}
+	}
+	ev, err := events.New(events.Meta{ID: rand.Text(), Source: events.Source(tb, "agent", n.name), Time: time.Now()}, d)
 	require.NoError(n.w.t, err)
-	subject := events.ProgressSubject(tb, ref.Job, n.name)
 	before, _ := n.w.conn.Last(context.Background(), bus.StreamTelemetry, subject)
 	require.NoError(n.w.t, n.conn.Emit(context.Background(), subject, ev))
 	require.Eventually(n.w.t, func() bool {

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ const waitRetry = 5 * time.Second
 
 // plan resolves the nodes of a request, checks the image, and leases.
 func (k *keeper) plan(ctx context.Context, s job.State) (job.Input, error) {
+	if s.Saves() {
+		return k.planSave(ctx, s)
+	}
 	h, r := k.h, s.Request
 	tb, ok := h.inv.Testbed(k.key.testbed)
 	if !ok {
@@ -31,7 +35,7 @@ func (k *keeper) plan(ctx context.Context, s job.State) (job.Input, error) {
 	if refusal != nil {
 		return job.Refuse{Error: *refusal}, nil
 	}
-	img, err := k.checkImage(ctx, s)
+	img, err := k.checkImage(ctx, s, r.Image)
 	if err != nil {
 		return nil, err
 	}
@@ -42,17 +46,10 @@ func (k *keeper) plan(ctx context.Context, s job.State) (job.Input, error) {
 	policy := h.policy.Policy
 	then, agreed := events.Then(""), true
 	for i, n := range nodes {
-		p := events.PlannedNode{Name: n.Name, Disk: n.Disk, Agent: string(n.Agent), Power: n.Power.Driver}
-		if r.Disk != "" {
-			p.Disk = r.Disk
-		}
-		if d, ok := h.drivers.of(tb.Name, n.Name); ok {
-			p.Repeatable = d.Repeatable()
-		}
 		policy.CheckIn = max(policy.CheckIn, n.Boot.Checkin)
 		agreed = agreed && (i == 0 || n.Then == then)
 		then = n.Then
-		wish.Nodes = append(wish.Nodes, p)
+		wish.Nodes = append(wish.Nodes, h.planned(tb, n, r.Disk))
 	}
 	if r.Then == "" && agreed {
 		wish.Request.Then = then
@@ -61,17 +58,32 @@ func (k *keeper) plan(ctx context.Context, s job.State) (job.Input, error) {
 	if refusal != nil {
 		return job.Refuse{Error: *refusal}, nil
 	}
-	if !r.DryRun {
-		_, seen := h.book.lease(tb.Name)
-		refusal, err := h.lease(ctx, tb, k.key, plan.Nodes)
-		switch {
-		case err != nil:
-			return nil, err
-		case refusal != nil && refusal.Code == events.CodeLeased && r.Wait:
-			return nil, k.awaitLease(ctx, tb.Name, seen, refusal)
-		case refusal != nil:
-			return job.Refuse{Error: *refusal}, nil
-		}
+	return k.planWith(ctx, tb, plan, r.Wait)
+}
+
+// planned is a node as the plan of a job has it.
+func (h *Handler) planned(tb *inventory.Testbed, n *inventory.Node, disk string) events.PlannedNode {
+	p := events.PlannedNode{Name: n.Name, Disk: cmp.Or(disk, n.Disk), Agent: string(n.Agent), Power: n.Power.Driver}
+	if d, ok := h.drivers.of(tb.Name, n.Name); ok {
+		p.Repeatable = d.Repeatable()
+	}
+	return p
+}
+
+// planWith leases the nodes of a plan, which then stands.
+func (k *keeper) planWith(ctx context.Context, tb *inventory.Testbed, plan events.JobAccepted, wait bool) (job.Input, error) {
+	if plan.DryRun {
+		return job.Planned{Plan: plan}, nil
+	}
+	_, seen := k.h.book.lease(tb.Name)
+	refusal, err := k.h.lease(ctx, tb, k.key, plan.Nodes)
+	switch {
+	case err != nil:
+		return nil, err
+	case refusal != nil && refusal.Code == events.CodeLeased && wait:
+		return nil, k.awaitLease(ctx, tb.Name, seen, refusal)
+	case refusal != nil:
+		return job.Refuse{Error: *refusal}, nil
 	}
 	return job.Planned{Plan: plan}, nil
 }
@@ -164,11 +176,11 @@ func (h *Handler) resolve(tb *inventory.Testbed, expr string) (nodes []*inventor
 	return nodes, missing, nil
 }
 
-// active lists the good nodes of the last job that had any.
+// active lists the good nodes of the last load that had any.
 func (h *Handler) active(testbed string) []string {
 	for _, s := range h.book.all(testbed) {
 		var out []string
-		if s.Result != nil {
+		if s.Result != nil && !s.Saves() {
 			for _, r := range s.Result.Results {
 				if r.OK {
 					out = append(out, r.Node)
@@ -199,13 +211,13 @@ type checkedImage struct {
 
 // checkImage asks the image service. One that does not answer is waited for,
 // within reason.
-func (k *keeper) checkImage(ctx context.Context, s job.State) (checkedImage, error) {
+func (k *keeper) checkImage(ctx context.Context, s job.State, name string) (checkedImage, error) {
 	h := k.h
 	var out checkedImage
-	err := h.ask(ctx, events.FrisbeeSubject(k.key.testbed, events.FrisbeeCheck), events.ImageQuery{Image: s.Request.Image}, &out.Image)
+	err := h.ask(ctx, events.FrisbeeSubject(k.key.testbed, events.FrisbeeCheck), events.ImageQuery{Image: name}, &out.Image)
 	switch e := remote(err); {
 	case err == nil && (out.Digest == "" || out.Chunks <= 0):
-		out.refusal = &events.Error{Code: events.CodeFailed, Message: fmt.Sprintf("the image service gave no digest for %s", s.Request.Image)}
+		out.refusal = &events.Error{Code: events.CodeFailed, Message: fmt.Sprintf("the image service gave no digest for %s", name)}
 	case err == nil:
 	case e != nil && !bus.IsTransient(err):
 		out.refusal = e

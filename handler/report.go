@@ -22,8 +22,8 @@ const (
 	// its machine has restarted during a load.
 	confirmTries = 10
 	confirmRetry = 500 * time.Millisecond
-	// earlyTries and earlyRetry bound how long load.done waits for its
-	// load.started, which another handler may be writing down.
+	// earlyTries and earlyRetry bound how long load.done or save.done waits for
+	// the report before it, which another handler may be writing down.
 	earlyTries = 20
 	earlyRetry = 50 * time.Millisecond
 )
@@ -102,9 +102,14 @@ func (h *Handler) reportTo(ctx context.Context, k key, m bus.Message, r job.Repo
 			return bus.Retry(earlyRetry, refusal)
 		}
 		r.Overtaken = true
+		if r.Data.Kind() == events.KindSaveDone {
+			return h.confirmSave(ctx, k, m, r, refusal)
+		}
 		if err := h.submit(ctx, k, r); !errors.As(err, &refusal) {
 			return err
 		}
+	case refusal.Reason == job.ReasonUnconfirmed && r.Data.Kind() == events.KindSaveDone:
+		return h.confirmSave(ctx, k, m, r, refusal)
 	case refusal.Reason == job.ReasonUnconfirmed:
 		return h.confirm(ctx, k, m, r, refusal)
 	case refusal.Reason == job.ReasonRepeated && r.Observable && seen == power.Off:

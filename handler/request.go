@@ -74,10 +74,12 @@ func (h *Handler) request(ctx context.Context, m bus.Message) error {
 		return h.loadRequest(ctx, e, m)
 	case events.VerbCancel:
 		return h.cancelRequest(ctx, e, m)
-	case events.VerbPower, events.VerbSave:
+	case events.VerbSave:
+		return h.saveRequest(ctx, e, m)
+	case events.VerbPower:
 		return h.reject(ctx, e, m, &events.Error{Code: events.CodeUnsupported, Message: fmt.Sprintf("requests to %s are not served yet", m.Address.Verb)})
 	}
-	return h.reject(ctx, e, m, &events.Error{Code: events.CodeBadRequest, Message: fmt.Sprintf("there are no requests to %q", m.Address.Verb), Hint: "load, cancel"})
+	return h.reject(ctx, e, m, &events.Error{Code: events.CodeBadRequest, Message: fmt.Sprintf("there are no requests to %q", m.Address.Verb), Hint: "load, save, cancel"})
 }
 
 // reject makes a job of a request that will not be carried out, so that
@@ -133,32 +135,61 @@ func decode[T events.Data](m bus.Message) (T, error) {
 
 func (h *Handler) loadRequest(ctx context.Context, e envelope, m bus.Message) error {
 	r, err := decode[events.LoadRequest](m)
+	if refusal := unreadable(m, err, `a request is at least {"nodes":"[1,1]","image":"NAME"}`); refusal != nil {
+		return h.reject(ctx, e, m, refusal)
+	}
+	return h.order(ctx, e, order{requester: r.Requester, ttl: r.TTL, timeout: r.Timeout, wait: r.Wait, refusal: job.Check(r)}, job.Request{Load: r})
+}
+
+func (h *Handler) saveRequest(ctx context.Context, e envelope, m bus.Message) error {
+	r, err := decode[events.SaveRequest](m)
+	if refusal := unreadable(m, err, `a request is at least {"node":"[1,1]"}`); refusal != nil {
+		return h.reject(ctx, e, m, refusal)
+	}
+	return h.order(ctx, e, order{requester: r.Requester, ttl: r.TTL, timeout: r.Timeout, wait: r.Wait, refusal: job.CheckSave(r)}, job.Request{Save: &r})
+}
+
+// unreadable is the refusal of a request that was not decoded, or whose fact
+// would be too large for the bus; nil for any other.
+func unreadable(m bus.Message, err error, hint string) *events.Error {
 	switch {
 	case err != nil:
-		return h.reject(ctx, e, m, &events.Error{Code: events.CodeBadRequest, Message: fmt.Sprintf("undecodable request: %v", err),
-			Hint: `a request is at least {"nodes":"[1,1]","image":"NAME"}`})
+		return &events.Error{Code: events.CodeBadRequest, Message: fmt.Sprintf("undecodable request: %v", err), Hint: hint}
 	case len(m.Raw) > maxRequest:
-		return h.reject(ctx, e, m, &events.Error{Code: events.CodeBadRequest, Message: fmt.Sprintf("the request has %d bytes, at most %d are possible", len(m.Raw), maxRequest)})
+		return &events.Error{Code: events.CodeBadRequest, Message: fmt.Sprintf("the request has %d bytes, at most %d are possible", len(m.Raw), maxRequest)}
 	}
-	if r.Requester != "" {
-		e.requester = r.Requester
+	return nil
+}
+
+// order is what requests to load and to save have in common.
+type order struct {
+	requester    string
+	ttl, timeout events.Duration
+	wait         bool
+	refusal      *events.Error // by its own fields
+}
+
+// order begins the job of a request.
+func (h *Handler) order(ctx context.Context, e envelope, o order, in job.Request) error {
+	if o.requester != "" {
+		e.requester = o.requester
 	}
-	ttl := time.Duration(r.TTL)
+	ttl := time.Duration(o.ttl)
 	if ttl <= 0 {
 		ttl = time.Duration(events.DefaultTTL)
 	}
-	in := job.Request{Job: e.key.job, Load: r, Requester: e.requester, Expires: e.at.Add(ttl), Correlation: e.correlation}
+	in.Job, in.Requester, in.Expires, in.Correlation = e.key.job, e.requester, e.at.Add(ttl), e.correlation
 	_, known := h.inv.Testbed(e.key.testbed)
-	switch refusal := job.Check(r); {
+	switch {
 	case !known:
 		in.Reject = h.noTestbed(e.key.testbed)
-	case refusal != nil:
-		in.Reject = refusal
+	case o.refusal != nil:
+		in.Reject = o.refusal
 	case h.clock.Now().After(in.Expires):
-		expired := job.Expired(events.LoadRequest{}, e.at, in.Expires)
+		expired := job.Expired(false, e.at, in.Expires)
 		in.Reject = &expired
-	case r.Wait:
-		wait := time.Duration(r.Timeout)
+	case o.wait:
+		wait := time.Duration(o.timeout)
 		if wait <= 0 {
 			wait = h.policy.Wait
 		}

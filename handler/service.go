@@ -124,7 +124,7 @@ func (h *Handler) answerJobs(ctx context.Context, tb *inventory.Testbed, _ bus.R
 
 func summary(s job.State) events.JobSummary {
 	out := events.JobSummary{
-		Job: s.Job, State: string(s.Phase), Image: s.Request.Image, Requester: s.Requester,
+		Job: s.Job, State: string(s.Phase), Image: s.Image(), Save: s.Saves(), Requester: s.Requester,
 		Requested: s.Requested, Ended: s.Ended, Archived: s.Archived(),
 	}
 	if s.Plan != nil {
@@ -156,7 +156,7 @@ func (h *Handler) answerJob(ctx context.Context, tb *inventory.Testbed, r bus.Re
 	if s.Phase == job.Unknown {
 		return nil, &events.Error{Code: events.CodeNotFound, Message: fmt.Sprintf("no job %q in testbed %s", q.Job, tb.Name), Hint: "run: omf jobs"}
 	}
-	d := events.JobDetail{JobSummary: summary(s), Request: s.Request, Plan: s.Plan, Served: s.Served, Reject: s.Reject, Result: s.Result}
+	d := events.JobDetail{JobSummary: summary(s), Request: s.Request, Save: s.Save, Plan: s.Plan, Served: s.Served, Reject: s.Reject, Result: s.Result}
 	results := make(map[string]*events.NodeResult)
 	if s.Result != nil && s.Archived() {
 		for i := range s.Result.Results {

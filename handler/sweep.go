@@ -9,7 +9,7 @@ import (
 )
 
 // sweep looks for what was left behind, at the start and regularly: leases of
-// jobs that ended or never were, sessions of ended jobs, old facts.
+// jobs that ended or never were, sessions and places of ended jobs, old facts.
 func (h *Handler) sweep(ctx context.Context) error {
 	for {
 		for _, tb := range h.book.leasedTestbeds() {
@@ -19,6 +19,7 @@ func (h *Handler) sweep(ctx context.Context) error {
 		}
 		for _, tb := range h.inv.Testbeds() {
 			h.sweepSessions(ctx, tb.Name)
+			h.sweepPlaces(ctx, tb.Name)
 			h.archive(ctx, tb.Name)
 		}
 		select {

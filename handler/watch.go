@@ -10,7 +10,7 @@ import (
 	"loadnode/handler/job"
 )
 
-// An agent that loads is looked at four times in the silence that it is
+// An agent that loads or saves is looked at four times in the silence that it is
 // allowed, within these bounds: 400 nodes are not to be asked all the time.
 const (
 	looksInSilence = 4
@@ -64,7 +64,7 @@ func (k *keeper) watch(ctx context.Context, s job.State, e job.Effect, w *watch)
 }
 
 // look asks the agent. The first time, and when it seems to know nothing of
-// the load, it is asked about this load: then it reports once more what it
+// the attempt, it is asked about this attempt: then it reports once more what it
 // reported last, which may have been lost with whoever was to write it down.
 func (k *keeper) look(ctx context.Context, e job.Effect, w *watch, first bool) (job.Look, error) {
 	h := k.h
@@ -74,7 +74,7 @@ func (k *keeper) look(ctx context.Context, e job.Effect, w *watch, first bool) (
 		ref = k.ref(e)
 	}
 	reply, err := h.command(ctx, k.key.testbed, e.Node, events.VerbProbe, ref)
-	if err == nil && !first && e.Step == job.Loading && (reply.Job != k.key.job || reply.Attempt != e.Attempt || !working(reply.State)) {
+	if err == nil && !first && e.Step.Works() && (reply.Job != k.key.job || reply.Attempt != e.Attempt || !working(reply.State)) {
 		reply, err = h.command(ctx, k.key.testbed, e.Node, events.VerbProbe, k.ref(e))
 	}
 	if ctx.Err() != nil {
@@ -103,14 +103,18 @@ func (k *keeper) look(ctx context.Context, e job.Effect, w *watch, first bool) (
 	return l, nil
 }
 
-// working reports whether an agent is still at the load that it names.
-func working(state string) bool { return state == "loading" }
+// working reports whether an agent is still at the load or save that it names.
+func working(state string) bool { return state == "loading" || state == "saving" }
 
 // listen finds out whether an agent that does not answer has sent anything
 // since it was first found silent.
 func (k *keeper) listen(ctx context.Context, e job.Effect, w *watch, l *job.Look) error {
 	now := signs{reports: k.h.nodes.newest(k.key.testbed, e.Node)}
-	m, err := k.h.conn.Last(ctx, bus.StreamTelemetry, events.ProgressSubject(k.key.testbed, k.key.job, e.Node))
+	subject := events.ProgressSubject(k.key.testbed, k.key.job, e.Node)
+	if e.Step == job.Saving {
+		subject = events.SaveProgressSubject(k.key.testbed, k.key.job, e.Node)
+	}
+	m, err := k.h.conn.Last(ctx, bus.StreamTelemetry, subject)
 	switch {
 	case err == nil:
 		now.telemetry = m.Seq

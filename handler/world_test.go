@@ -68,7 +68,7 @@ func newWorld(t *testing.T, columns, rows int) *world {
 	}
 	_, err := w.conn.Serve(ctx, bus.ServiceConfig{Name: "power", Version: "1.0.0", Plain: true, Endpoints: endpoints})
 	require.NoError(t, err)
-	w.svc = &images{w: w, leases: map[string]int{}}
+	w.svc = newImages(w)
 	w.svc.start()
 	done := make(chan struct{})
 	go func() {
@@ -227,6 +227,7 @@ func (w *world) free() {
 	require.Empty(w.t, held, "still leased")
 	// One that could not be given back at the end of the job is swept later.
 	require.Eventually(w.t, func() bool { return len(w.svc.held()) == 0 }, bustest.Patience, 10*time.Millisecond, "sessions still leased")
+	require.Eventually(w.t, func() bool { return len(w.svc.waiting()) == 0 }, bustest.Patience, 10*time.Millisecond, "places still open")
 }
 
 // running is a handler.
@@ -312,6 +313,15 @@ type images struct {
 
 	mu     sync.Mutex
 	leases map[string]int // lease → times that it was taken
+	places map[string]*events.Place
+	asked  map[string]events.ReceiveRequest // the first for each lease
+	had    map[string]bool                  // images that were saved
+	tokens []string                         // that were given out
+	busy   int                              // questions about places that stored ones answer with receiving
+}
+
+func newImages(w *world) *images {
+	return &images{w: w, leases: map[string]int{}, places: map[string]*events.Place{}, asked: map[string]events.ReceiveRequest{}, had: map[string]bool{}}
 }
 
 func (i *images) start() {
@@ -323,6 +333,9 @@ func (i *images) start() {
 			var q events.ImageQuery
 			if err := r.Decode(&q); err != nil {
 				return nil, err
+			}
+			if i.has(q.Image) {
+				return savedImage, nil
 			}
 			if q.Image != image.Name {
 				return nil, &events.Error{Code: events.CodeImage, Message: "no image " + q.Image}
@@ -349,6 +362,7 @@ func (i *images) start() {
 			delete(i.leases, q.Lease)
 			return nil, nil
 		}),
+		endpoint(events.FrisbeeReceive, i.receive), endpoint(events.FrisbeeAbandon, i.abandon), endpoint(events.FrisbeePlaces, i.list),
 		endpoint(events.FrisbeeStatus, func(bus.Request) (any, error) {
 			return events.FrisbeeState{Sessions: []events.SessionState{{Session: events.Session{ID: "s1"}, Image: image.Name, Leases: i.held()}}}, nil
 		}),

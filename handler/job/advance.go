@@ -36,18 +36,19 @@ func (d *decider) advanceRequest() {
 		d.emit("", 0, events.JobRejected{Job: d.s.Job, Error: events.Error{
 			Code: events.CodeRefused, Message: d.cancelText() + ", before it was accepted"}})
 	case d.at.missed(d.s.Expires):
-		d.emit("", 0, events.JobRejected{Job: d.s.Job, Error: Expired(d.s.Request, d.s.Requested, d.s.Expires)})
+		d.emit("", 0, events.JobRejected{Job: d.s.Job, Error: Expired(d.s.waits(), d.s.Requested, d.s.Expires)})
 	}
 }
 
-// Expired is the error of a request that was not accepted in time.
-func Expired(r events.LoadRequest, requested, expires time.Time) events.Error {
+// Expired is the error of a request that was not accepted in time; waits says
+// whether it might wait for its nodes.
+func Expired(waits bool, requested, expires time.Time) events.Error {
 	e := events.Error{
 		Code:    events.CodeExpired,
 		Message: fmt.Sprintf("the request of %s was not accepted by %s", requested.UTC().Format(time.RFC3339), expires.UTC().Format(time.RFC3339)),
 		Hint:    "ask again; --ttl says how old a request may be",
 	}
-	if r.Wait {
+	if waits {
 		e.Hint = "ask again; with --wait, --timeout says how long to wait for the nodes"
 	}
 	return e
@@ -58,8 +59,8 @@ func (d *decider) advanceNode(n *Node) {
 	case n.Ended():
 	case n.doomed():
 		d.fail(n, n.Fault.Class, n.Fault.Message, n.Fault.Evidence)
-	case n.Load != nil:
-		d.advanceLoaded(n)
+	case n.delivered():
+		d.advanceDelivered(n)
 	case d.s.Phase == Cancelling:
 		d.advanceCancelled(n)
 	case d.at.missed(d.s.Plan.Deadline):
@@ -81,14 +82,14 @@ func (d *decider) faultEvidence(n *Node) events.Evidence {
 	return ev
 }
 
-// advanceLoaded takes a node with a good disk through its end. That goes on
-// when the job is cancelled: the result stands.
-func (d *decider) advanceLoaded(n *Node) {
+// advanceDelivered takes a node with a good disk, or a stored image, through
+// its end. That goes on when the job is cancelled: the result stands.
+func (d *decider) advanceDelivered(n *Node) {
 	switch {
-	case n.Step == Loaded:
+	case n.Step == Loaded || n.Step == Saved:
 		d.leave(n, false)
 	case d.at.missed(d.s.Plan.Deadline) && d.at.missed(n.Deadline):
-		d.fail(n, events.ClassTimeout, "the deadline of the job passed before the node had left", diskGood(n))
+		d.fail(n, events.ClassTimeout, "the deadline of the job passed before the node had left", result(n))
 	case d.at.missed(n.Deadline):
 		d.leaveFailed(n, events.ClassTimeout, fmt.Sprintf("asked to %s, and still there at the deadline", leaveWord(d.s.Plan.Then)))
 	}
@@ -101,11 +102,16 @@ func leaveWord(t events.Then) string {
 	return "shut down"
 }
 
-func diskGood(n *Node) events.Evidence {
+// result is the evidence of what was reached before a node failed.
+func result(n *Node) events.Evidence {
 	ev := events.Evidence{LastEvent: string(n.Last)}
 	if n.Load != nil {
 		ev.Text = fmt.Sprintf("the disk is good: %d chunks of digest %s, assurance %s", n.Load.Chunks, n.Load.Digest, n.Load.Assurance)
 		ev.Counters = map[string]int64{"chunks": int64(n.Load.Chunks), "bytes_written": n.Load.BytesWritten}
+	}
+	if n.Save != nil {
+		ev.Text = fmt.Sprintf("the image is stored: %s, %d chunks of digest %s", n.Save.Image.Name, n.Save.Image.Chunks, n.Save.Image.Digest)
+		ev.Counters = map[string]int64{"chunks": int64(n.Save.Image.Chunks), "bytes_read": n.Save.BytesRead}
 	}
 	return ev
 }
@@ -125,8 +131,11 @@ func (d *decider) leaveFailed(n *Node, class events.Class, message string) {
 		d.leave(n, true)
 		return
 	}
-	ev := diskGood(n)
-	d.fail(n, class, message+"; its disk is loaded", ev)
+	done := "; its disk is loaded"
+	if n.Save != nil {
+		done = "; its image is stored"
+	}
+	d.fail(n, class, message+done, result(n))
 }
 
 func (d *decider) advanceCancelled(n *Node) {
@@ -141,6 +150,7 @@ func (d *decider) advanceCancelled(n *Node) {
 
 // missed handles the deadline of a node's step.
 func (d *decider) missed(n *Node) {
+	_, verb := d.work()
 	switch n.Step {
 	case Rebooting:
 		if d.mayBootAgain(n) {
@@ -150,13 +160,13 @@ func (d *decider) missed(n *Node) {
 		d.fail(n, events.ClassCheckin, fmt.Sprintf("no report from the imaging system within %s, after %s",
 			d.s.Plan.Budgets.CheckIn, times(n.Boots, "reboot")), events.Evidence{Text: d.sighting(n)})
 	case Up:
-		if d.s.Served == nil {
+		if d.s.Served == nil && !d.s.Saves() {
 			d.timedOut(n, events.ClassImage, fmt.Sprintf("the image service gave no session for %s within %s", d.s.Plan.Image.Name, d.s.Plan.Budgets.Join), false)
 			return
 		}
-		d.timedOut(n, events.ClassTimeout, fmt.Sprintf("the agent was told to load and did not begin within %s", d.s.Plan.Budgets.Join), true)
-	case Loading:
-		d.timedOut(n, events.ClassTimeout, fmt.Sprintf("the load was begun and nothing came of it within %s", d.s.Plan.Budgets.Load), true)
+		d.timedOut(n, events.ClassTimeout, fmt.Sprintf("the agent was told to %s and did not begin within %s", verb, d.s.Plan.Budgets.Join), true)
+	case Loading, Saving:
+		d.timedOut(n, events.ClassTimeout, fmt.Sprintf("the %s was begun and nothing came of it within %s", verb, n.Deadline.Sub(n.Since).Round(time.Second)), true)
 	}
 }
 
@@ -170,10 +180,9 @@ func times(n int, word string) string {
 // timedOut fails an attempt of a node that is silent; another attempt begins
 // with a reboot.
 func (d *decider) timedOut(n *Node, class events.Class, message string, again bool) {
-	d.emit(n.Name, n.Attempt, events.LoadFailed{
-		NodeRef: n.ref(d.s.Job), Class: class, Message: message,
-		Evidence: events.Evidence{LastEvent: string(n.Last), Text: d.sighting(n)},
-		Retry:    again && d.mayLoadAgain(n) && d.mayBootAgain(n),
+	d.setback(n, events.LoadFailed{
+		Class: class, Message: message, Evidence: events.Evidence{Text: d.sighting(n)},
+		Retry: again && d.mayLoadAgain(n) && d.mayBootAgain(n),
 	})
 }
 

@@ -30,7 +30,7 @@ func applyJob(s State, f Fact) (State, bool) {
 		if s.Phase != Unknown {
 			return s, false
 		}
-		s.Job, s.Phase, s.Request, s.Requester, s.Raw = d.Job, Requested, d.Request, d.Requester, d.Raw
+		s.Job, s.Phase, s.Request, s.Save, s.Requester, s.Raw = d.Job, Requested, d.Request, d.Save, d.Requester, d.Raw
 		s.Requested, s.Expires = f.Time, d.Expires
 		return s, true
 	case events.JobAccepted:
@@ -93,8 +93,17 @@ func applyNode(s State, i int, f Fact) (State, bool) {
 	if old.Ended() {
 		return s, false
 	}
-	budgets := s.Plan.Budgets
 	var change func(n *Node)
+	switch f.Data.(type) {
+	case events.LoadStarted, events.LoadDone, events.LoadFailed:
+		if s.Saves() {
+			return s, false
+		}
+	case events.SaveStarted, events.SaveDone, events.SaveFailed:
+		if !s.Saves() {
+			return s, false
+		}
+	}
 	switch d := f.Data.(type) {
 	case events.RebootRequested:
 		change = func(n *Node) {
@@ -115,18 +124,19 @@ func applyNode(s State, i int, f Fact) (State, bool) {
 			}
 		}
 	case events.LoadFailed:
+		change = func(n *Node) { s.fault(n, d, f.Time) }
+	case events.SaveStarted:
+		change = func(n *Node) { n.Step, n.Deadline = Saving, d.Deadline }
+	case events.SaveDone:
 		change = func(n *Node) {
-			n.Failures++
-			n.Fault = &Fault{Class: d.Class, Message: d.Message, Evidence: d.Evidence, Final: !d.Retry}
-			n.Deadline = time.Time{}
-			switch {
-			case !d.Retry:
-			case d.Retryable: // once more on the same boot
-				n.Step, n.Attempt, n.Deadline = Up, n.Attempt+1, f.Time.Add(time.Duration(budgets.Join))
-			default:
-				n.Step = Pending
+			n.Step, n.Deadline, n.Save, n.Fault = Saved, time.Time{}, &d, nil
+			if s.Plan.Then == events.ThenStay {
+				n.Step = Done
+				n.Result = good(n)
 			}
 		}
+	case events.SaveFailed:
+		change = func(n *Node) { s.fault(n, events.LoadFailed(d), f.Time) }
 	case events.ShutdownRequested:
 		change = func(n *Node) {
 			n.Step, n.Deadline, n.Hard = Leaving, d.Deadline, d.Hard
@@ -157,20 +167,44 @@ func applyNode(s State, i int, f Fact) (State, bool) {
 	}), true
 }
 
+// fault changes a node whose attempt has failed.
+func (s State) fault(n *Node, d events.LoadFailed, at time.Time) {
+	n.Failures++
+	n.Fault = &Fault{Class: d.Class, Message: d.Message, Evidence: d.Evidence, Final: !d.Retry}
+	n.Deadline = time.Time{}
+	switch {
+	case !d.Retry:
+	case d.Retryable: // once more on the same boot
+		n.Step, n.Attempt, n.Deadline = Up, n.Attempt+1, at.Add(time.Duration(s.Plan.Budgets.Join))
+	default:
+		n.Step = Pending
+	}
+}
+
 func good(n *Node) *events.NodeResult {
 	r := &events.NodeResult{Node: n.Name, OK: true, Attempts: n.Attempt}
-	if n.Load != nil {
-		r.Assurance, r.Bytes = n.Load.Assurance, n.Load.BytesWritten
-	}
+	measure(r, n)
 	return r
 }
 
-// bad keeps the assurance of a disk that was loaded before the node failed:
-// a node that would not shut down still has a good disk.
+// measure says how much was moved, and how sure that is. What a legacy agent
+// saves comes without a digest: it is whole by its own structure only.
+func measure(r *events.NodeResult, n *Node) {
+	switch {
+	case n.Load != nil:
+		r.Assurance, r.Bytes = n.Load.Assurance, n.Load.BytesWritten
+	case n.Save != nil:
+		r.Bytes = n.Save.BytesRead
+		if n.Agent == agentLegacy {
+			r.Assurance = events.AssuranceUnverified
+		}
+	}
+}
+
+// bad keeps what was reached before the node failed: one that would not shut
+// down still has a good disk, or its image is stored.
 func bad(n *Node, d events.NodeFailed) *events.NodeResult {
 	r := &events.NodeResult{Node: n.Name, Class: d.Class, Error: d.Message, Hint: d.Hint, Attempts: n.Attempt}
-	if n.Load != nil {
-		r.Assurance, r.Bytes = n.Load.Assurance, n.Load.BytesWritten
-	}
+	measure(r, n)
 	return r
 }

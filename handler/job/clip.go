@@ -51,6 +51,11 @@ func clipDisk(d events.Disk) events.Disk {
 	return d
 }
 
+func clipImage(i events.Image) events.Image {
+	i.Name, i.Digest, i.Format, i.ManifestURL = clip(i.Name, maxName), clip(i.Digest, maxName), clip(i.Format, maxName), clip(i.ManifestURL, maxMessage)
+	return i
+}
+
 func clipHardware(h events.Hardware) events.Hardware {
 	var out events.Hardware
 	for _, d := range h.Disks[:min(len(h.Disks), maxDevices)] {

@@ -134,10 +134,10 @@ func TestRequests(t *testing.T) {
 }
 
 // commands are those of omf that hints may name: they exist.
-var commands = []string{"load", "images", "images verify", "job show", "watch"}
+var commands = []string{"load", "save", "images", "images ls", "images verify", "job show", "watch"}
 
 // mention finds a command in a hint.
-var mention = regexp.MustCompile(`\bomf ((?:images verify|job \w+|nodes \w+|\w+))`)
+var mention = regexp.MustCompile(`\bomf ((?:images verify|images ls|job \w+|nodes \w+|\w+))`)
 
 func TestFailureClasses(t *testing.T) {
 	only := func(ps *events.JobAccepted) {

@@ -90,7 +90,7 @@ func (d *decider) request(r Request) error {
 	if d.s.Phase != Unknown {
 		return refuse(ReasonRepeated, "job %s exists already", d.s.Job)
 	}
-	d.emit("", 0, events.JobRequested{Job: r.Job, Request: r.Load, Requester: clip(r.Requester, maxName), Expires: r.Expires, Raw: clip(r.Raw, maxRaw)})
+	d.emit("", 0, events.JobRequested{Job: r.Job, Request: r.Load, Save: r.Save, Requester: clip(r.Requester, maxName), Expires: r.Expires, Raw: clip(r.Raw, maxRaw)})
 	if r.Reject != nil {
 		d.emit("", 0, events.JobRejected{Job: r.Job, Error: *r.Reject})
 	}
@@ -119,6 +119,9 @@ func (d *decider) planned(in Input) error {
 }
 
 func (d *decider) served(in Served) error {
+	if d.s.Saves() {
+		return refuse(ReasonStep, "job %s saves, it needs no session", d.s.Job)
+	}
 	if d.s.Served != nil && d.s.Served.Session == in.Session.Session {
 		return refuse(ReasonRepeated, "the session of job %s is known", d.s.Job)
 	}
@@ -137,11 +140,11 @@ func (d *decider) served(in Served) error {
 
 // notServed fails every node that still needs the image.
 func (d *decider) notServed(in NotServed) error {
-	if d.s.Served != nil {
+	if d.s.Served != nil || d.s.Saves() {
 		return refuse(ReasonStep, "job %s has its session already", d.s.Job)
 	}
 	for _, n := range d.s.nodes {
-		if !n.Ended() && n.Load == nil {
+		if !n.Ended() && !n.delivered() {
 			d.fail(n, events.ClassImage, in.Error.Message, events.Evidence{Text: string(in.Error.Code)})
 		}
 	}
@@ -162,8 +165,15 @@ func (d *decider) result(in Input) error {
 		if err != nil {
 			return err
 		}
-		d.emit(n.Name, n.Attempt, events.LoadFailed{NodeRef: n.ref(d.s.Job), Class: events.ClassRefused,
-			Message: clip(in.Error.Message, maxMessage), Evidence: events.Evidence{LastEvent: string(n.Last), Text: string(in.Error.Code)}})
+		d.setback(n, events.LoadFailed{Class: events.ClassRefused, Message: in.Error.Message, Evidence: events.Evidence{Text: string(in.Error.Code)}})
+	case NoPlace:
+		n, err := d.node(in.Node, Up, in.Attempt)
+		if err != nil {
+			return err
+		}
+		d.noPlace(n, in.Error)
+	case Placed:
+		return d.placed(in)
 	case Lost:
 		return d.lost(in)
 	case Left:
@@ -180,7 +190,7 @@ func (d *decider) result(in Input) error {
 		d.leaveFailed(n, events.ClassPower, in.Message)
 	case Stopped:
 		n, ok := d.s.Node(in.Node)
-		if !ok || d.s.Phase != Cancelling || n.Ended() || n.Load != nil {
+		if !ok || d.s.Phase != Cancelling || n.Ended() || n.delivered() {
 			return refuse(ReasonStep, "node %s is not being stopped", in.Node)
 		}
 		d.fail(n, events.ClassCancelled, d.cancelText(), events.Evidence{Text: clip(in.Message, maxMessage)})
@@ -222,11 +232,33 @@ func (d *decider) left(n *Node, seen string) {
 	d.emit(n.Name, n.Attempt, events.ShutdownDone{NodeRef: n.ref(d.s.Job), Seen: seen})
 }
 
+// setback is the fact that an attempt of a load, or of a save, has failed.
+func (d *decider) setback(n *Node, f events.LoadFailed) {
+	f.NodeRef = n.ref(d.s.Job)
+	f.Message = clip(f.Message, maxMessage)
+	f.Evidence.Text = clip(f.Evidence.Text, maxText)
+	f.Evidence.Counters = clipCounters(f.Evidence.Counters)
+	f.Evidence.LastEvent = string(n.Last)
+	if d.s.Saves() {
+		d.emit(n.Name, n.Attempt, events.SaveFailed(f))
+		return
+	}
+	d.emit(n.Name, n.Attempt, f)
+}
+
+// work is the step of a node that loads or saves, and words for it.
+func (d *decider) work() (step Step, verb string) {
+	if d.s.Saves() {
+		return Saving, "save"
+	}
+	return Loading, "load"
+}
+
 // lost gives up the attempt of a node whose agent has forgotten it or is gone.
-// One that has forgotten it answers, so that it may load again on the same
+// One that has forgotten it answers, so that it may try again on the same
 // boot; another may be gone before it has begun.
 func (d *decider) lost(in Lost) error {
-	step := Loading
+	step, _ := d.work()
 	if n, ok := d.s.Node(in.Node); ok && in.Gone && n.Step == Up {
 		step = Up
 	}
@@ -235,14 +267,13 @@ func (d *decider) lost(in Lost) error {
 		return err
 	}
 	failed := events.LoadFailed{
-		NodeRef: n.ref(d.s.Job), Class: events.ClassTimeout, Message: clip(in.Message, maxMessage),
-		Evidence:  events.Evidence{LastEvent: string(n.Last), Text: clip(in.Evidence, maxText)},
+		Class: events.ClassTimeout, Message: in.Message, Evidence: events.Evidence{Text: in.Evidence},
 		Retryable: !in.Gone, Retry: d.mayLoadAgain(n),
 	}
 	if in.Gone {
 		failed.Retry = failed.Retry && d.mayBootAgain(n)
 	}
-	d.emit(n.Name, n.Attempt, failed)
+	d.setback(n, failed)
 	return nil
 }
 

@@ -15,10 +15,11 @@ const (
 	DoReboot  What = "reboot"  // node into its imaging system; → NotBooted
 	DoServe   What = "serve"   // a session for the image → Served or NotServed
 	DoLoad    What = "load"    // tell the agent; → NotLoaded
+	DoSave    What = "save"    // a place for the image, then tell the agent; → NoPlace, Placed or NotLoaded
 	DoProbe   What = "probe"   // watch over the agent of an attempt, as long as it is asked for (Vigil); → Lost
 	DoLeave   What = "leave"   // shut down or reboot into the disk → Left or NotLeft
 	DoStop    What = "stop"    // end what a node does for a cancelled job → Stopped
-	DoRelease What = "release" // session and nodes → Freed
+	DoRelease What = "release" // session or places, and nodes → Freed
 )
 
 // Steps in the ids of effects that facts carry.
@@ -61,13 +62,13 @@ func Outstanding(s State) []Effect {
 	for _, n := range s.nodes {
 		if e, ok := nodeEffect(s, n); ok {
 			out = append(out, e)
-			if e.What == DoLoad {
+			if e.What == DoLoad || e.What == DoSave {
 				out = append(out, e.of(s.Job, DoProbe, e.Attempt))
 			}
 		}
 		serve = serve || n.Step == Up && !n.doomed()
 	}
-	if serve && s.Served == nil && s.Phase == Accepted {
+	if serve && s.Served == nil && s.Phase == Accepted && !s.Saves() {
 		out = append(out, job(DoServe, s.Plan.Deadline))
 	}
 	return out
@@ -82,13 +83,15 @@ func nodeEffect(s State, n *Node) (Effect, bool) {
 	switch {
 	case n.Step == Leaving:
 		e.What, e.Leave, number = DoLeave, n.Leaves, n.Leaves
-	case s.Phase == Cancelling && n.Load == nil && n.Step != Pending:
+	case s.Phase == Cancelling && !n.delivered() && n.Step != Pending:
 		e.What, e.Deadline = DoStop, until(s.CancelAt, s.Plan.Budgets.Leave)
 	case n.Step == Rebooting:
 		e.What, e.Boot = DoReboot, n.PrevBoot
+	case n.Step == Up && s.Saves():
+		e.What = DoSave
 	case n.Step == Up && s.Served != nil:
 		e.What = DoLoad
-	case n.Step == Loading:
+	case n.Step == Loading || n.Step == Saving:
 		e.What = DoProbe
 	default:
 		return Effect{}, false
@@ -119,13 +122,13 @@ func NextDeadline(s State) (t time.Time, ok bool) {
 			if n.Ended() {
 				continue
 			}
-			if n.Load != nil || s.Phase == Accepted {
+			if n.delivered() || s.Phase == Accepted {
 				first(n.Deadline)
 			}
-			if s.Phase == Cancelling && n.Load == nil {
+			if s.Phase == Cancelling && !n.delivered() {
 				first(until(s.CancelAt, s.Plan.Budgets.Leave))
 			}
-			if s.Phase == Accepted && n.Load == nil {
+			if s.Phase == Accepted && !n.delivered() {
 				first(s.Plan.Deadline)
 			}
 		}

@@ -9,14 +9,13 @@ import (
 // hint names what to do next for a failed node, with the commands that there
 // are (docs/failures.md).
 func hint(class events.Class, n *Node, s State) string {
+	if s.Saves() {
+		return saveHint(class, n, s)
+	}
 	image := s.Plan.Image.Name
 	again := fmt.Sprintf("omf load '%s' %s", n.Name, image)
 	if n.Load != nil && class != events.ClassCancelled {
-		by := "switch the machine off"
-		if s.Plan.Then == events.ThenReboot {
-			by = "restart the machine"
-		}
-		return fmt.Sprintf("the disk is loaded and need not be loaded again; %s by hand", by)
+		return fmt.Sprintf("the disk is loaded and need not be loaded again; %s by hand", byHand(s))
 	}
 	switch class {
 	case events.ClassRefused:
@@ -45,4 +44,39 @@ func hint(class events.Class, n *Node, s State) string {
 	default:
 		return fmt.Sprintf("see how far it came with: omf job show %s; then run: %s", s.Job, again)
 	}
+}
+
+// saveHint is the hint for a node whose disk was to be saved, which changes
+// nothing on it.
+func saveHint(class events.Class, n *Node, s State) string {
+	again := fmt.Sprintf("omf save '%s' %s", n.Name, s.Plan.Save.Image)
+	if n.Save != nil && class != events.ClassCancelled {
+		return fmt.Sprintf("the image %s is stored and need not be saved again; %s by hand", n.Save.Image.Name, byHand(s))
+	}
+	switch class {
+	case events.ClassRefused:
+		return fmt.Sprintf("see its disks in pxe.up of: omf watch %s -o jsonl, and choose one with: %s --disk SELECTOR", s.Job, again)
+	case events.ClassPower:
+		return fmt.Sprintf("try its power driver (%s) by hand, then run: %s", n.Power, again)
+	case events.ClassCheckin:
+		return fmt.Sprintf("watch its console (boot order, DHCP, boot flag) while you run: %s", again)
+	case events.ClassImage:
+		return fmt.Sprintf("see the names that are taken with: omf images ls; then run: omf save '%s' and another name", n.Name)
+	case events.ClassRead:
+		return "look at dmesg and SMART of the node: what its disk does not give cannot be saved"
+	case events.ClassStore:
+		return fmt.Sprintf("look at the free space and the log of the image service, then run: %s", again)
+	case events.ClassCancelled:
+		return "no image came of it, and its disk is as it was; run: " + again
+	default:
+		return fmt.Sprintf("see how far it came with: omf job show %s; then run: %s", s.Job, again)
+	}
+}
+
+// byHand is what is left to do with a machine that would not leave.
+func byHand(s State) string {
+	if s.Plan.Then == events.ThenReboot {
+		return "restart the machine"
+	}
+	return "switch the machine off"
 }

@@ -49,6 +49,7 @@ type Tick struct{}
 type Request struct {
 	Job       string
 	Load      events.LoadRequest
+	Save      *events.SaveRequest // of a job that saves; Load is empty then
 	Requester string
 	Expires   time.Time
 	Raw       string // beginning of a request that is not to be carried out
@@ -81,9 +82,13 @@ type Report struct {
 	// Confirmed says that the agent itself, asked for it, named the boot of
 	// this up report: needed before a load in progress is given up for it.
 	Confirmed bool
-	// Overtaken says of a load.done that its load.started was waited for long
-	// enough: with several handlers the later report may be taken first.
+	// Overtaken says of a load.done or save.done that the report of its
+	// beginning was waited for long enough: with several handlers the later
+	// report may be taken first.
 	Overtaken bool
+	// Place is what the image service says of the place of the attempt whose
+	// save.done this is; without it no such report is believed.
+	Place *events.Place
 	// Observable says of a leaving report that the power controller can tell
 	// whether the node is on: the end of the shutdown is awaited there.
 	Observable bool
@@ -102,16 +107,32 @@ type NotBooted struct {
 	Message string
 }
 
-// NotLoaded says that the agent refused the load command.
+// NotLoaded says that the agent refused the command to load or to save.
 type NotLoaded struct {
 	Node    string
 	Attempt int
 	Error   events.Error
 }
 
+// NoPlace says that the image service gives no place for the image of a save,
+// and will not.
+type NoPlace struct {
+	Node    string
+	Attempt int
+	Error   events.Error
+}
+
+// Placed says what has become of the place of an attempt, or of one before it,
+// whose agent knows nothing of it any more: the image is stored, or it failed.
+type Placed struct {
+	Node    string
+	Attempt int
+	Place   events.Place
+}
+
 // Lost says that an attempt will never end by itself (Vigil). Unless Gone is
-// set, the agent, on the right boot, knows nothing of the load that it had
-// begun: it was started again, and may load again. With Gone the agent does
+// set, the agent, on the right boot, knows nothing of the load or save that it
+// had begun: it was started again, and may try again. With Gone the agent does
 // not answer any more, or the machine runs something else: only a reboot
 // helps.
 type Lost struct {
@@ -156,6 +177,8 @@ func (Served) input()    {}
 func (NotServed) input() {}
 func (NotBooted) input() {}
 func (NotLoaded) input() {}
+func (NoPlace) input()   {}
+func (Placed) input()    {}
 func (Lost) input()      {}
 func (Left) input()      {}
 func (NotLeft) input()   {}

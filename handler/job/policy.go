@@ -31,6 +31,9 @@ type Policy struct {
 	LoadFactor float64
 	// LoadMargin is added to it: opening, discarding, syncing.
 	LoadMargin time.Duration
+	// SaveBytes is the size of the largest disk, in bytes, that the time for a
+	// save is made for (PlanSave).
+	SaveBytes int64
 
 	BootAttempts  int // reboots of a node at most
 	LoadAttempts  int // load attempts of a node at most
@@ -54,6 +57,7 @@ func DefaultPolicy() Policy {
 		DiskRate:      50_000_000,
 		LoadFactor:    3,
 		LoadMargin:    time.Minute,
+		SaveBytes:     512 << 30,
 		BootAttempts:  2,
 		LoadAttempts:  3,
 		LeaveAttempts: 2,
@@ -72,6 +76,7 @@ func (p Policy) Filled() Policy {
 	fill(&p.DiskRate, d.DiskRate)
 	fill(&p.LoadFactor, d.LoadFactor)
 	fill(&p.LoadMargin, d.LoadMargin)
+	fill(&p.SaveBytes, d.SaveBytes)
 	fill(&p.BootAttempts, d.BootAttempts)
 	fill(&p.LoadAttempts, d.LoadAttempts)
 	fill(&p.LeaveAttempts, d.LeaveAttempts)

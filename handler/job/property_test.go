@@ -20,6 +20,8 @@ type universe struct {
 	boots int
 	boot  map[string]string
 	mail  []job.Report
+	// places are what the image service has of each attempt of a save.
+	places map[int]events.Place
 }
 
 // checked gives an input and holds the properties that every step has.
@@ -63,6 +65,12 @@ func (u *universe) effect(e job.Effect) {
 	send := func(d events.Data) { u.mail = append(u.mail, job.Report{ID: id, Node: e.Node, Data: d}) }
 	switch e.What {
 	case job.DoPlan:
+		if u.s.Saves() {
+			plan, err := policy().PlanSave(u.s.Job, job.SaveWish{Request: *u.s.Save, Node: nodes(1)[0], Image: saved.Name, Now: u.now})
+			require.Nil(u.rt, err)
+			u.checked(job.Planned{Plan: plan})
+			return
+		}
 		n := rapid.IntRange(1, 5).Draw(u.rt, "nodes")
 		plan, err := policy().Plan(u.s.Job, job.Wish{Request: u.s.Request, Nodes: nodes(n), Image: image, Now: u.now})
 		require.Nil(u.rt, err)
@@ -96,6 +104,8 @@ func (u *universe) effect(e job.Effect) {
 		default:
 			send(done(ref))
 		}
+	case job.DoSave:
+		u.save(e, ref, works, send)
 	case job.DoProbe:
 		if !works {
 			u.checked(job.Lost{Node: e.Node, Attempt: e.Attempt, Message: "idle", Gone: rapid.Bool().Draw(u.rt, "gone")})
@@ -117,10 +127,42 @@ func (u *universe) effect(e job.Effect) {
 	}
 }
 
+// save plays image service and agent for one attempt of a save.
+func (u *universe) save(e job.Effect, ref events.NodeRef, works bool, send func(events.Data)) {
+	if p := u.places[e.Attempt]; p.State == events.PlaceStored || p.State == events.PlaceFailed {
+		u.checked(job.Placed{Node: e.Node, Attempt: e.Attempt, Place: p})
+		return
+	}
+	if !works {
+		code := rapid.SampledFrom([]events.Code{events.CodeConflict, events.CodeFailed}).Draw(u.rt, "code")
+		u.checked(job.NoPlace{Node: e.Node, Attempt: e.Attempt, Error: events.Error{Code: code, Message: "no"}})
+		return
+	}
+	u.places[e.Attempt] = events.Place{State: events.PlaceOpen}
+	if e.Boot != u.boot[e.Node] {
+		return
+	}
+	send(events.SaveStarted{NodeRef: ref, Disk: events.Disk{Size: rapid.Int64Range(0, 1<<40).Draw(u.rt, "disk")}})
+	broken := events.Place{State: events.PlaceFailed, Message: "it broke"}
+	switch rapid.IntRange(0, 11).Draw(u.rt, "save") {
+	case 11: // a lie
+		send(savedBy(ref))
+	case 10: // netcat does not notice
+		u.places[e.Attempt] = broken
+		send(savedBy(ref))
+	case 9, 8:
+		u.places[e.Attempt] = broken
+		send(saveFailed(ref, rapid.SampledFrom(events.Classes()).Draw(u.rt, "class"), rapid.Bool().Draw(u.rt, "retryable")))
+	default:
+		u.places[e.Attempt] = placeStored()
+		send(savedBy(ref))
+	}
+}
+
 func TestProperties(t *testing.T) {
 	ended := map[string]int{}
 	for range 5 { // of a hundred each
-		rapid.Check(t, func(rt *rapid.T) { properties(rt, ended) })
+		rapid.Check(t, func(rt *rapid.T) { properties(rt, ended, nil) })
 	}
 	t.Logf("how the jobs ended: %v", ended)
 	for _, o := range []events.Outcome{events.OutcomeOK, events.OutcomePartial, events.OutcomeFailed, events.OutcomeCancelled} {
@@ -128,14 +170,30 @@ func TestProperties(t *testing.T) {
 	}
 }
 
-func properties(rt *rapid.T, ended map[string]int) {
-	u := &universe{course: newCourse(rt), rt: rt, boot: map[string]string{}}
+func TestPropertiesOfSaves(t *testing.T) {
+	ended := map[string]int{}
+	for range 5 {
+		rapid.Check(t, func(rt *rapid.T) {
+			properties(rt, ended, &events.SaveRequest{Node: "n1-1", Then: rapid.SampledFrom([]events.Then{"", events.ThenReboot, events.ThenStay}).Draw(rt, "then of the save")})
+		})
+	}
+	t.Logf("how the jobs ended: %v", ended)
+	for _, o := range []events.Outcome{events.OutcomeOK, events.OutcomeFailed, events.OutcomeCancelled} {
+		require.NotZero(t, ended[string(o)], "no random job ended %s: the property was not tried", o)
+	}
+}
+
+func properties(rt *rapid.T, ended map[string]int, save *events.SaveRequest) {
+	u := &universe{course: newCourse(rt), rt: rt, boot: map[string]string{}, places: map[int]events.Place{}}
 	r := events.LoadRequest{
 		Nodes: "all", Image: image.Name,
 		Then:    rapid.SampledFrom([]events.Then{"", events.ThenReboot, events.ThenStay}).Draw(rt, "then"),
 		Require: rapid.SampledFrom([]string{"", "50%", "1"}).Draw(rt, "require"),
 	}
-	u.checked(job.Request{Job: jobID, Load: r, Expires: u.now.Add(time.Minute)})
+	if save != nil {
+		r = events.LoadRequest{}
+	}
+	u.checked(job.Request{Job: jobID, Load: r, Save: save, Expires: u.now.Add(time.Minute)})
 	for range rapid.IntRange(20, 150).Draw(rt, "steps") {
 		if u.s.Over() {
 			break
@@ -158,7 +216,8 @@ func properties(rt *rapid.T, ended map[string]int) {
 			u.checked(job.Tick{})
 		case 3: // a report nobody asked for
 			ref := events.NodeRef{Job: jobID, Node: "n1-1", Attempt: rapid.IntRange(0, 3).Draw(rt, "attempt"), Boot: rapid.SampledFrom([]string{"", "b1", "bx"}).Draw(rt, "boot")}
-			d := rapid.SampledFrom([]events.Data{done(ref), failed(ref, events.ClassStalled, true), events.LoadStarted{NodeRef: ref}, events.Leaving{NodeRef: ref}, events.Up{NodeRef: ref}}).Draw(rt, "data")
+			d := rapid.SampledFrom([]events.Data{done(ref), failed(ref, events.ClassStalled, true), events.LoadStarted{NodeRef: ref}, events.Leaving{NodeRef: ref}, events.Up{NodeRef: ref},
+				savedBy(ref), saveFailed(ref, events.ClassStore, true), events.SaveStarted{NodeRef: ref}}).Draw(rt, "data")
 			u.checked(job.Report{ID: "forged", Node: rapid.SampledFrom([]string{"n1-1", "n1-2", "n7"}).Draw(rt, "node"), Data: d})
 		case 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20:
 			if es := job.Outstanding(u.s); len(es) > 0 {
@@ -173,6 +232,10 @@ func properties(rt *rapid.T, ended map[string]int) {
 			fate := 9 - rapid.IntRange(0, 9).Draw(rt, "fate")
 			if fate != 0 { // 0: lost
 				m.Confirmed = fate > 7
+				if d, ok := m.Data.(events.SaveDone); ok && fate > 1 { // 1: the image service does not answer
+					p := u.places[d.Attempt]
+					m.Place = &p
+				}
 				u.checked(m)
 			}
 			if fate > 2 { // 1, 2: delivered once more later
@@ -208,6 +271,15 @@ func properties(rt *rapid.T, ended map[string]int) {
 			continue
 		}
 		n, _ := u.s.Node(r.Node)
+		if save != nil {
+			kept := false
+			for _, p := range u.places {
+				kept = kept || p.State == events.PlaceStored
+			}
+			require.True(rt, kept, "the image service has no image")
+			require.Equal(rt, saved, n.Save.Image)
+			continue
+		}
 		require.Equal(rt, image.Digest, n.Load.Digest)
 		require.Equal(rt, image.Chunks, n.Load.Chunks)
 	}
@@ -223,6 +295,9 @@ func TestFoldOfAnything(t *testing.T) {
 			f := job.Fact{Time: u.now, Node: rapid.SampledFrom([]string{"", "n1-1", "n2"}).Draw(rt, "node"), Data: rapid.SampledFrom(all).Draw(rt, "data")}
 			if _, ok := f.Data.(events.JobAccepted); ok {
 				p, _ := policy().Plan(jobID, job.Wish{Request: events.LoadRequest{Nodes: "a", Image: "b"}, Nodes: nodes(2), Image: image, Now: u.now})
+				if rapid.Bool().Draw(rt, "save") {
+					p, _ = policy().PlanSave(jobID, job.SaveWish{Request: events.SaveRequest{Node: "a"}, Node: nodes(1)[0], Image: "b", Now: u.now})
+				}
 				f.Data = p
 			}
 			u.s = job.Apply(u.s, f)

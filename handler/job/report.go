@@ -37,7 +37,13 @@ func (d *decider) report(r Report) error {
 	case events.LoadDone:
 		return d.loadDone(n, data, r.Overtaken)
 	case events.LoadFailed:
-		return d.loadFailed(n, data)
+		return d.attemptFailed(n, data, false)
+	case events.SaveStarted:
+		return d.saveStarted(n, data)
+	case events.SaveDone:
+		return d.saveDone(n, data, r)
+	case events.SaveFailed:
+		return d.attemptFailed(n, events.LoadFailed(data), true)
 	case events.Leaving:
 		return d.leavingReport(n, data, r.Observable)
 	}
@@ -54,6 +60,12 @@ func Ref(data events.Data) (events.NodeRef, bool) {
 	case events.LoadDone:
 		return d.NodeRef, true
 	case events.LoadFailed:
+		return d.NodeRef, true
+	case events.SaveStarted:
+		return d.NodeRef, true
+	case events.SaveDone:
+		return d.NodeRef, true
+	case events.SaveFailed:
 		return d.NodeRef, true
 	case events.Leaving:
 		return d.NodeRef, true
@@ -81,17 +93,17 @@ func (d *decider) up(n *Node, u events.Up, r Report) error {
 		}
 		d.pxeUp(n, n.Attempt, u)
 		return nil
-	case Up, Loading:
+	case Up, Loading, Saving:
 		// The machine has started once more by itself, or this is an old
 		// report delivered late: only the agent can tell.
 		if !r.Confirmed {
 			return refuse(ReasonUnconfirmed, "node %s reports boot %s, boot %s is known", n.Name, u.Boot, n.Boot)
 		}
 		again := d.mayLoadAgain(n)
-		d.emit(n.Name, n.Attempt, events.LoadFailed{
-			NodeRef: n.ref(d.s.Job), Class: events.ClassTimeout,
-			Message:  fmt.Sprintf("the machine restarted during the attempt: boot %s became %s", n.Boot, u.Boot),
-			Evidence: events.Evidence{LastEvent: string(n.Last)}, Retryable: true, Retry: again,
+		d.setback(n, events.LoadFailed{
+			Class:     events.ClassTimeout,
+			Message:   fmt.Sprintf("the machine restarted during the attempt: boot %s became %s", n.Boot, u.Boot),
+			Retryable: true, Retry: again,
 		})
 		if again {
 			n, _ = d.s.Node(n.Name)
@@ -110,11 +122,13 @@ func (d *decider) pxeUp(n *Node, attempt int, u events.Up) {
 	})
 }
 
-// current checks attempt and boot of a report about a load.
-func (d *decider) current(n *Node, ref events.NodeRef) error {
-	switch {
+// current checks attempt and boot of a report about a load, or about a save.
+func (d *decider) current(n *Node, ref events.NodeRef, save bool) error {
+	switch _, verb := d.work(); {
 	case ref.Job == "":
-		return refuse(ReasonJob, "node %s reports a load of no job", n.Name)
+		return refuse(ReasonJob, "node %s reports a %s of no job", n.Name, verb)
+	case save != d.s.Saves():
+		return refuse(ReasonStep, "node %s was told to %s, and reports something else", n.Name, verb)
 	case ref.Attempt != n.Attempt:
 		return refuse(ReasonAttempt, "node %s reports on attempt %d, %d is current", n.Name, ref.Attempt, n.Attempt)
 	case ref.Boot != n.Boot:
@@ -124,7 +138,7 @@ func (d *decider) current(n *Node, ref events.NodeRef) error {
 }
 
 func (d *decider) loadStarted(n *Node, l events.LoadStarted) error {
-	if err := d.current(n, l.NodeRef); err != nil {
+	if err := d.current(n, l.NodeRef, false); err != nil {
 		return err
 	}
 	switch n.Step {
@@ -140,7 +154,7 @@ func (d *decider) loadStarted(n *Node, l events.LoadStarted) error {
 }
 
 func (d *decider) loadDone(n *Node, l events.LoadDone, overtaken bool) error {
-	if err := d.current(n, l.NodeRef); err != nil {
+	if err := d.current(n, l.NodeRef, false); err != nil {
 		return err
 	}
 	switch n.Step {
@@ -164,9 +178,9 @@ func (d *decider) loadDone(n *Node, l events.LoadDone, overtaken bool) error {
 	if why := d.unbelievable(n, l); why != "" {
 		// Never a success, and never tried again: an agent whose word differs
 		// from the plan is not asked twice.
-		d.emit(n.Name, n.Attempt, events.LoadFailed{
-			NodeRef: l.NodeRef, Class: events.ClassVerify, Message: why,
-			Evidence: events.Evidence{LastEvent: string(n.Last), Counters: l.Counters,
+		d.setback(n, events.LoadFailed{
+			Class: events.ClassVerify, Message: why,
+			Evidence: events.Evidence{Counters: l.Counters,
 				Text: fmt.Sprintf("reported: digest %q, %d chunks, %d bytes of disk, assurance %s", l.Digest, l.Chunks, l.DiskBytes, l.Assurance)},
 		})
 		return nil
@@ -204,44 +218,49 @@ func (d *decider) unbelievable(n *Node, l events.LoadDone) string {
 // agentLegacy is the kind of agent that is driven through the bridge.
 const agentLegacy = "legacy"
 
-// reportable are the failure classes that an agent can know of by itself.
-var reportable = [...]events.Class{
-	events.ClassRefused, events.ClassImage, events.ClassJoin, events.ClassStalled,
-	events.ClassReceive, events.ClassVerify, events.ClassWrite, events.ClassTimeout,
+// reportable are the failure classes that an agent can know of by itself, and
+// the one that stands for any other word.
+func reportable(save bool) (known []events.Class, other events.Class) {
+	if save {
+		return []events.Class{events.ClassRefused, events.ClassImage, events.ClassRead, events.ClassStore, events.ClassTimeout}, events.ClassStore
+	}
+	return []events.Class{
+		events.ClassRefused, events.ClassImage, events.ClassJoin, events.ClassStalled,
+		events.ClassReceive, events.ClassVerify, events.ClassWrite, events.ClassTimeout,
+	}, events.ClassReceive
 }
 
-func (d *decider) loadFailed(n *Node, l events.LoadFailed) error {
-	if err := d.current(n, l.NodeRef); err != nil {
+// attemptFailed takes the report that a load, or a save, has failed.
+func (d *decider) attemptFailed(n *Node, l events.LoadFailed, save bool) error {
+	if err := d.current(n, l.NodeRef, save); err != nil {
 		return err
 	}
+	_, verb := d.work()
 	switch n.Step {
-	case Up, Loading:
-	case Loaded, Leaving:
-		return refuse(ReasonStep, "node %s is loaded; its failure comes too late", n.Name)
+	case Up, Loading, Saving:
+	case Loaded, Saved, Leaving:
+		return refuse(ReasonStep, "the %s of node %s is done; its failure comes too late", verb, n.Name)
 	default:
-		return refuse(ReasonStep, "node %s is %s and loads nothing", n.Name, n.Step)
+		return refuse(ReasonStep, "node %s is %s, there is no %s that could fail", n.Name, n.Step, verb)
 	}
+	known, other := reportable(save)
 	switch {
-	case slices.Contains(reportable[:], l.Class):
+	case slices.Contains(known, l.Class):
 	case l.Class == events.ClassCancelled && d.s.Phase == Cancelling:
 		l.Retryable = false // the agent obeyed
 	case l.Class == events.ClassCancelled:
 		l.Class = events.ClassTimeout // nobody told it to: the agent was ended
 	default:
 		l.Message = fmt.Sprintf("class %q: %s", clip(string(l.Class), maxName), l.Message)
-		l.Class = events.ClassReceive
+		l.Class = other
 	}
 	// What the safety gate or the disk itself said does not change by asking
-	// again.
-	if l.Class == events.ClassRefused || l.Class == events.ClassVerify {
+	// again, nor that the name of a new image is taken.
+	if l.Class == events.ClassRefused || l.Class == events.ClassVerify || save && l.Class == events.ClassImage {
 		l.Retryable = false
 	}
-	l.Message = clip(l.Message, maxMessage)
-	l.Evidence.Text = clip(l.Evidence.Text, maxText)
-	l.Evidence.Counters = clipCounters(l.Evidence.Counters)
-	l.Evidence.LastEvent = string(n.Last)
 	l.Retry = l.Retryable && d.mayLoadAgain(n)
-	d.emit(n.Name, n.Attempt, l)
+	d.setback(n, l)
 	return nil
 }
 

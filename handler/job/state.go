@@ -31,10 +31,15 @@ const (
 	Up        Step = "up"
 	Loading   Step = "loading"
 	Loaded    Step = "loaded"
+	Saving    Step = "saving"
+	Saved     Step = "saved"
 	Leaving   Step = "leaving"
 	Done      Step = "done"
 	Failed    Step = "failed"
 )
+
+// Works reports whether an agent is at work at the step: it loads or saves.
+func (s Step) Works() bool { return s == Loading || s == Saving }
 
 // Fault is why the last attempt of a node failed.
 type Fault struct {
@@ -50,7 +55,7 @@ type Node struct {
 	Step     Step
 	Attempt  int    // the current one; 0 before the first
 	Boots    int    // reboot.requested facts
-	Failures int    // load.failed facts
+	Failures int    // load.failed and save.failed facts
 	Boot     string // boot id of the imaging system, once up
 	PrevBoot string // boot id before the last reboot, if it was known
 	Hard     bool   // the last reboot or shutdown goes to the power controller
@@ -60,8 +65,13 @@ type Node struct {
 	Last     events.Kind // last fact of the node
 	Fault    *Fault
 	Load     *events.LoadDone
+	Save     *events.SaveDone
 	Result   *events.NodeResult
 }
+
+// delivered reports whether what the job wants of the node stands: its disk
+// is loaded, or its image is stored. What follows changes nothing about that.
+func (n *Node) delivered() bool { return n.Load != nil || n.Save != nil }
 
 // Ended reports whether the node has its terminal fact.
 func (n *Node) Ended() bool { return n.Step == Done || n.Step == Failed }
@@ -79,7 +89,8 @@ func (n *Node) ref(job string) events.NodeRef {
 type State struct {
 	Job       string
 	Phase     Phase
-	Request   events.LoadRequest
+	Request   events.LoadRequest  // of a job that loads
+	Save      *events.SaveRequest // of a job that saves
 	Requester string
 	Raw       string
 	Requested time.Time
@@ -113,6 +124,29 @@ func (s State) Node(name string) (*Node, bool) {
 	}
 	return s.nodes[i], true
 }
+
+// Saves reports whether the job saves its node, and loads none.
+func (s State) Saves() bool {
+	if s.Plan != nil {
+		return s.Plan.Save != nil
+	}
+	return s.Save != nil
+}
+
+// Image is the name of the image that is loaded or made, as far as it is
+// known: a save that was asked for without one gets it with the plan.
+func (s State) Image() string {
+	switch {
+	case s.Plan != nil:
+		return s.Plan.Image.Name
+	case s.Save != nil:
+		return s.Save.Image
+	}
+	return s.Request.Image
+}
+
+// waits reports whether the request may wait for its nodes.
+func (s State) waits() bool { return s.Request.Wait || s.Save != nil && s.Save.Wait }
 
 // Over reports whether the job has its terminal fact.
 func (s State) Over() bool { return s.Phase == Rejected || s.Phase == Finished }

@@ -21,7 +21,7 @@ type Vigil struct {
 	missed int       // looks in a row that nobody answered
 }
 
-// Look is one look at an agent that is to load, or loads.
+// Look is one look at an agent that is to load or save, or is at it.
 type Look struct {
 	At time.Time
 	// Reply is what the agent answered, nil if it did not.
@@ -38,7 +38,7 @@ type Look struct {
 
 // See adds a look at the agent of a DoProbe effect, whose Step is the node's
 // step from before the look, and returns what follows for the job, nil for
-// nothing. An agent that is cut off from the bus goes on loading by itself:
+// nothing. An agent that is cut off from the bus goes on by itself:
 // unless its machine is known to be off, it has the whole silence to come
 // back.
 func (v Vigil) See(job string, e Effect, l Look, silence time.Duration) (Vigil, Input) {
@@ -70,14 +70,14 @@ const powerOff = events.PowerOff
 
 func answered(job string, e Effect, r events.CommandReply) Input {
 	switch {
-	case r.Boot == "" || r.Boot == e.Boot && (e.Step != Loading || r.Job == job && r.Attempt == e.Attempt):
+	case r.Boot == "" || r.Boot == e.Boot && (!e.Step.Works() || r.Job == job && r.Attempt == e.Attempt):
 		return nil
 	case r.Boot == e.Boot:
 		return Lost{Node: e.Node, Attempt: e.Attempt,
-			Message: fmt.Sprintf("the agent was started anew and knows nothing of the load; it says that it is %s", clip(r.State, maxName))}
+			Message: fmt.Sprintf("the agent was started anew and knows nothing of the attempt; it says that it is %s", clip(r.State, maxName))}
 	case r.Imaging:
 		// The machine has restarted by itself into the imaging system: it can
-		// load again as it is. What it says here is its report.
+		// begin again as it is. What it says here is its report.
 		up := events.Up{NodeRef: events.NodeRef{Node: e.Node, Boot: r.Boot}, Imaging: true}
 		if r.Hardware != nil {
 			up.Hardware = *r.Hardware
