@@ -130,6 +130,7 @@ const wireChunk = 1024 * 1114 * 8.0
 // TestReportsAreFew: no more than four a second from each client in the long
 // run, and no more than two hundred a second from all.
 func TestReportsAreFew(t *testing.T) {
+	large.Test(t)
 	t.Parallel()
 	for _, n := range []int{1, 80} {
 		r := model{seed: 1, chunks: 6, rate: 10e6, nodes: clones(n, node{})}.run(t)

@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"loadnode/transfer/client"
+	"loadnode/transfer/internal/large"
 	"loadnode/transfer/mcast"
 	"loadnode/transfer/ndz"
 	"loadnode/transfer/server"
@@ -233,6 +234,7 @@ func TestTransferSurvivesTheNetwork(t *testing.T) {
 // TestEightClientsCostOneTransfer: without loss, clients which joined before
 // the first block share every block, however they ask.
 func TestEightClientsCostOneTransfer(t *testing.T) {
+	large.Test(t)
 	for _, rate := range []int64{20e6, 300e6, 1e9, 10e9} {
 		for _, delay := range []time.Duration{0, 2 * time.Millisecond} {
 			t.Run(fmt.Sprintf("%d Mbit/s, delay %v", rate/1e6, delay), func(t *testing.T) {
