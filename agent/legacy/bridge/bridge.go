@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"loadnode/agent"
+	"loadnode/agent/legacy/group"
 	"loadnode/events"
 )
 
@@ -25,6 +26,8 @@ type Node struct {
 	Address netip.Addr
 	Port    uint16 // of its agent; 0: DefaultPort
 	Listen  bool   // the agent connects to the bridge, not the bridge to the agent
+	// Groups are those of the multicast transport, if the agent is reached by it; the zero Pair: by TCP.
+	Groups group.Pair
 	// AnySystem lets disks be written whatever system the node says it runs: for imaging systems that do not say.
 	AnySystem bool
 }
@@ -44,6 +47,7 @@ type Timing struct {
 	Dead   time.Duration // of silence, although pinged; 40 s
 	Poll   time.Duration // between two looks at the sessions of the image service; 1 s
 	Last   time.Duration // for output that comes after the end of its program; 200 ms
+	Hello  time.Duration // between two words of life on the multicast transport; 5 s
 }
 
 // Config is what a Bridge needs. Testbed, Nodes and Connect are required.
@@ -57,15 +61,18 @@ type Config struct {
 	Session func(ctx context.Context, id string) (events.SessionState, error)
 	// Listener takes the connections of agents that connect by themselves; nil: there are none.
 	Listener net.Listener
-	Logger   *slog.Logger // nil: silent
-	Version  string       // reported for the nodes
-	Timing   Timing
+	// Groups opens the controllers' end of a pair of groups; nil: no node is reached by multicast.
+	Groups  func(ctx context.Context, pair group.Pair) (group.Conn, error)
+	Logger  *slog.Logger // nil: silent
+	Version string       // reported for the nodes
+	Timing  Timing
 }
 
 // Bridge is the agent of all legacy nodes of a testbed.
 type Bridge struct {
 	cfg   Config
 	nodes []*node
+	hubs  []*hub
 }
 
 // New checks the configuration. Nothing runs before Run.
@@ -86,6 +93,7 @@ func New(cfg Config) (*Bridge, error) {
 	}{
 		{&t.Retry, 2 * time.Second}, {&t.Enrol, 5 * time.Second}, {&t.Answer, 5 * time.Second}, {&t.Ping, 10 * time.Second},
 		{&t.Dead, 40 * time.Second}, {&t.Poll, time.Second}, {&t.Last, 200 * time.Millisecond},
+		{&t.Hello, 5 * time.Second},
 	} {
 		if *d.of == 0 {
 			*d.of = d.or
@@ -107,19 +115,62 @@ func New(cfg Config) (*Bridge, error) {
 			n.Port = DefaultPort
 		}
 		where := netip.AddrPortFrom(n.Address, n.Port).String()
+		multicast := n.Groups != group.Pair{}
+		if multicast {
+			if cfg.Groups == nil {
+				return nil, fmt.Errorf("bridge: the agent of %s is reached by multicast, but there are no sockets for it", n.Name)
+			}
+			if err := n.Groups.Check(); err != nil {
+				return nil, fmt.Errorf("bridge: node %s: %w", n.Name, err)
+			}
+			where = n.Address.String() + " on " + n.Groups.String()
+		}
 		if other := seen[where]; other != "" {
 			return nil, fmt.Errorf("bridge: nodes %s and %s have one address, %s", other, n.Name, where)
 		}
 		seen[where] = n.Name
-		b.nodes = append(b.nodes, newNode(cfg, n))
+		node := newNode(cfg, n)
+		b.nodes = append(b.nodes, node)
+		if multicast {
+			node.member = b.hub(n.Groups).add(n.Address, n.agentName())
+		}
 	}
 	return b, nil
+}
+
+// hub gives the hub of a pair of groups, a new one if there is none.
+func (b *Bridge) hub(p group.Pair) *hub {
+	for _, h := range b.hubs {
+		if h.pair == p {
+			return h
+		}
+	}
+	h := newHub(p, b.cfg.Timing, b.cfg.Logger)
+	b.hubs = append(b.hubs, h)
+	return h
 }
 
 // Run serves the nodes until ctx ends, which is no error.
 func (b *Bridge) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	// Nodes say farewell on the groups before those are closed.
+	hubs, closeHubs := context.WithCancel(context.WithoutCancel(ctx))
+	var hearing sync.WaitGroup
+	defer hearing.Wait()
+	defer closeHubs()
+	for _, h := range b.hubs {
+		conn, err := b.cfg.Groups(ctx, h.pair)
+		if err != nil {
+			return fmt.Errorf("bridge: groups %s: %w", h.pair, err)
+		}
+		h.conn = conn
+		hearing.Go(func() {
+			if err := h.run(hubs); err != nil {
+				cancel(err)
+			}
+		})
+	}
 	var all sync.WaitGroup
 	defer all.Wait()
 	for _, n := range b.nodes {

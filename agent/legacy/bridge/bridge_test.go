@@ -13,6 +13,7 @@ import (
 
 	"loadnode/agent/internal/lab"
 	"loadnode/agent/legacy"
+	"loadnode/agent/legacy/group"
 	"loadnode/agent/legacy/legacytest"
 	"loadnode/agent/legacy/listener"
 	"loadnode/bus"
@@ -30,6 +31,7 @@ const (
 var quick = Timing{
 	Retry: 20 * time.Millisecond, Enrol: 2 * time.Second, Answer: 2 * time.Second, Ping: 50 * time.Millisecond,
 	Dead: 2 * time.Second, Poll: 20 * time.Millisecond, Last: 60 * time.Millisecond,
+	Hello: 20 * time.Millisecond,
 }
 
 // bench is a bridge with one legacy node, between a bus and an image service.
@@ -44,13 +46,28 @@ type bench struct {
 
 func newBench(t *testing.T, n *legacytest.Node, session func(context.Context, string) (events.SessionState, error), images *lab.Image) *bench {
 	t.Helper()
+	b := prepare(t, n, images)
+	where := Node{Name: nodeName, X: 1, Y: 2, Address: n.Address}
+	where.Port = n.Port()
+	b.run(where, session, nil)
+	return b
+}
+
+// prepare starts everything but the bridge.
+func prepare(t *testing.T, n *legacytest.Node, images *lab.Image) *bench {
 	n.Address = netip.MustParseAddr("127.66.1.2")
 	n.Disk = filepath.Join(t.TempDir(), "hda")
 	legacytest.Start(t, n)
 	b := &bench{t: t, bus: bustest.Start(t), node: n, images: lab.Serve(t, images)}
 	b.handler = b.bus.Connect(t)
+	return b
+}
+
+// run starts the bridge; it ends with the test.
+func (b *bench) run(where Node, session func(context.Context, string) (events.SessionState, error), groups func(context.Context, group.Pair) (group.Conn, error)) {
+	t := b.t
 	br, err := New(Config{
-		Testbed: bustest.Testbed, Nodes: []Node{{Name: nodeName, X: 1, Y: 2, Address: n.Address, Port: n.Port()}}, Timing: quick,
+		Testbed: bustest.Testbed, Nodes: []Node{where}, Timing: quick, Groups: groups,
 		Connect: func(context.Context, string) (Bus, error) { return b.bus.ConnectNode(t, nodeName), nil },
 		Session: session,
 	})
@@ -62,7 +79,6 @@ func newBench(t *testing.T, n *legacytest.Node, session func(context.Context, st
 		cancel()
 		require.NoError(t, <-done)
 	})
-	return b
 }
 
 func imaging() *legacytest.Node {

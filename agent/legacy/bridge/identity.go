@@ -27,7 +27,7 @@ var systemFiles = []string{"/.orbit_image", "/.omf_imageid"}
 func identify(ctx context.Context, l *link) (identity, error) {
 	var id identity
 	cat := func(file string) ([]string, error) {
-		lines, code, err := l.run(ctx, "cat", file)
+		lines, code, err := l.ask(ctx, "cat", file)
 		if err != nil {
 			select {
 			case <-l.over:

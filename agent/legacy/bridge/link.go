@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -19,12 +19,11 @@ const maxHeld = 1024
 
 // link is one connection to an agent.
 type link struct {
-	conn   net.Conn
+	via    transport
 	name   string // the agent's, once enrolled
 	timing Timing
 
 	mu       sync.Mutex
-	seq      int
 	count    int // of programs started
 	inboxes  map[string]*inbox
 	heard    time.Time
@@ -40,27 +39,24 @@ type inbox struct {
 	wake   chan struct{}
 }
 
-func newLink(c net.Conn, name, address string, timing Timing) *link {
-	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: timing.Ping, Interval: timing.Ping / 2, Count: 3})
-	}
-	l := &link{conn: c, name: name, timing: timing, inboxes: map[string]*inbox{}, heard: time.Now(),
+func newLink(via transport, name string, timing Timing) *link {
+	l := &link{via: via, name: name, timing: timing, inboxes: map[string]*inbox{}, heard: time.Now(),
 		enrolled: make(chan struct{}), over: make(chan struct{})}
-	go l.read(legacy.NewSplitter(address, name))
+	go l.read()
 	return l
 }
 
 // close ends the link and waits for its end.
 func (l *link) close() {
-	l.conn.Close()
+	l.via.close()
 	<-l.over
 }
 
-// read takes what the agent says until the connection ends.
-func (l *link) read(split *legacy.Splitter) {
+// read takes what the agent says until the link ends.
+func (l *link) read() {
 	var err error
 	defer func() {
-		l.conn.Close()
+		l.via.close()
 		l.mu.Lock()
 		if l.err == nil {
 			l.err = fmt.Errorf("%w: %w", errLost, err)
@@ -68,29 +64,14 @@ func (l *link) read(split *legacy.Splitter) {
 		l.mu.Unlock()
 		close(l.over)
 	}()
-	buf := make([]byte, 4096)
-	for {
-		wait := time.Time{}
-		if split.Pending() {
-			wait = time.Now().Add(legacy.QuietTime * time.Millisecond)
-		}
-		_ = l.conn.SetReadDeadline(wait)
-		var n int
-		n, err = l.conn.Read(buf)
-		texts := split.Write(buf[:n])
-		var timeout net.Error
-		quiet := errors.As(err, &timeout) && timeout.Timeout()
-		if err != nil {
-			texts = append(texts, split.Flush()...)
-		}
+	for err == nil {
+		var texts []string
+		texts, err = l.via.receive()
 		for _, text := range texts {
 			if e := l.take(text); e != nil {
 				err = e
 				return
 			}
-		}
-		if err != nil && !quiet {
-			return
 		}
 	}
 }
@@ -124,43 +105,31 @@ func (l *link) take(text string) error {
 				in.events = in.events[1:] // output; the end is the last that comes
 			}
 			in.events = append(in.events, e)
-			in.poke()
+			poke(in.wake)
 		}
 	} else if m.Name == legacy.ErrorWord && len(m.Args) > 1 && m.Args[0] == "EXECUTION" {
 		// It names the command, not the program: only one is being started at a time.
 		for _, in := range l.inboxes {
 			in.events = append(in.events, legacy.Event{Kind: legacy.ErrorWord, Text: m.String()})
-			in.poke()
+			poke(in.wake)
 		}
 	}
 	return nil
 }
 
-func (in *inbox) poke() {
-	select {
-	case in.wake <- struct{}{}:
-	default:
-	}
+// send sends a command. Commands that start something are numbered, so that a repetition would be ignored.
+func (l *link) send(numbered bool, target, name string, args ...string) error {
+	return l.via.send(numbered, legacy.Command{Target: target, Name: name, Args: args})
 }
 
-// send sends a command as one write. Commands that start something are numbered, so that a repetition would be ignored.
-func (l *link) send(numbered bool, target, name string, args ...string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	cmd := legacy.Command{Target: target, Name: name, Args: args}
-	if numbered {
-		l.seq++
-		cmd.Seq = l.seq
+// reset has the agent end everything and forget us; it does not answer. Whom else that would concern is left in peace.
+func (l *link) reset() {
+	target := legacy.Any
+	if l.via.shared() {
+		target = l.name
 	}
-	line, err := cmd.Line()
-	if err != nil {
-		return err
-	}
-	_ = l.conn.SetWriteDeadline(time.Now().Add(l.timing.Answer))
-	if _, err := l.conn.Write([]byte(line)); err != nil {
-		return fmt.Errorf("%w: %w", errLost, err)
-	}
-	return nil
+	_ = l.send(false, target, legacy.Reset)
+	l.via.close()
 }
 
 // lost is why the link ended; call it after over is closed.
@@ -178,10 +147,14 @@ func (l *link) silent() time.Duration {
 }
 
 // enrol makes the agent ours: before that it obeys nothing (§a.6). An agent that does not know itself by the address
-// is called by any name.
+// is called by any name, where nobody else hears it.
 func (l *link) enrol(ctx context.Context, address string) error {
-	for _, target := range []string{address, legacy.Any} {
-		if err := l.send(false, target, legacy.YouAre, l.name, "0"); err != nil {
+	targets := []string{address, legacy.Any}
+	if l.via.shared() {
+		targets[1] = address
+	}
+	for _, target := range targets {
+		if err := l.send(false, target, legacy.YouAre, l.name, strconv.Itoa(l.via.ignore())); err != nil {
 			return err
 		}
 		select {
@@ -214,7 +187,7 @@ func (l *link) watch(ctx context.Context) {
 			l.mu.Lock()
 			l.err = fmt.Errorf("%w: it has said nothing for %s, although it was asked", errLost, s.Round(time.Second))
 			l.mu.Unlock()
-			l.conn.Close()
+			l.via.close()
 			return
 		}
 		if l.send(false, l.name, legacy.Rallo) != nil {
@@ -243,6 +216,26 @@ func (l *link) events(in *inbox) []legacy.Event {
 	out := in.events
 	in.events = nil
 	return out
+}
+
+// maxTries is how often a question is asked whose answer was lost in part.
+const maxTries = 4
+
+// ask is run for programs that may be run again: where messages can be lost it repeats until none was.
+func (l *link) ask(ctx context.Context, words ...string) (lines []string, code int, err error) {
+	for try := 1; ; try++ {
+		before := l.via.missing()
+		lines, code, err = l.run(ctx, words...)
+		whole := err == nil && l.via.missing() == before
+		select {
+		case <-l.over:
+			return nil, 0, l.lost()
+		default:
+		}
+		if !l.via.shared() || whole || ctx.Err() != nil || try == maxTries {
+			return lines, code, err
+		}
+	}
 }
 
 // run has the agent execute a small program and gives the lines it printed on its standard output, and its exit code.

@@ -132,6 +132,9 @@ type attempt struct {
 	written int64
 	wrote   bool
 
+	missed int       // messages of the agent that are known to be lost
+	probed time.Time // when it was last asked whether its frisbee runs
+
 	joined bool  // data comes
 	before int64 // blocks the session had sent when the node was first seen in it
 	seen   time.Time
@@ -153,7 +156,7 @@ func (a *attempt) run(ctx context.Context) (events.LoadDone, error) {
 		return events.LoadDone{}, a.lost(err)
 	}
 	begun := time.Now()
-	a.seen = begun
+	a.seen, a.missed = begun, a.link.via.missing()
 	poll := time.NewTicker(a.node.cfg.Timing.Poll)
 	defer poll.Stop()
 	var end *legacy.Event
@@ -183,6 +186,9 @@ func (a *attempt) run(ctx context.Context) (events.LoadDone, error) {
 		case <-poll.C:
 			if end != nil {
 				continue
+			}
+			if a.vanished(ctx, in) {
+				return a.judgeSilence()
 			}
 			if f := a.watch(ctx, begun); f != nil {
 				a.kill(in)
@@ -298,9 +304,7 @@ func (a *attempt) kill(in *inbox) {
 		case <-a.link.over:
 			return
 		case <-patience:
-			// RESET kills everything; the agent forgets us then, and the connection is made anew.
-			_ = a.link.send(false, legacy.Any, legacy.Reset)
-			a.link.conn.Close()
+			a.link.reset() // the connection is made anew
 			return
 		}
 	}

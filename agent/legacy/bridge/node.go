@@ -20,6 +20,7 @@ type node struct {
 	cfg    Config
 	log    *slog.Logger
 	calls  chan net.Conn // of an agent that connects by itself
+	member *member       // of the hub; nil: the agent is reached by TCP
 	memory memory
 }
 
@@ -53,13 +54,13 @@ func (n *node) run(ctx context.Context) {
 
 // meet lives through one connection. It always ends with an error, which says why it ended.
 func (n *node) meet(ctx context.Context) error {
-	c, err := n.connect(ctx)
+	via, err := n.connect(ctx)
 	if err != nil {
 		return err
 	}
-	l := newLink(c, n.agentName(), n.Address.String(), n.cfg.Timing)
+	l := newLink(via, n.agentName(), n.cfg.Timing)
 	defer l.close()
-	stop := context.AfterFunc(ctx, func() { n.farewell(l) })
+	stop := context.AfterFunc(ctx, l.reset) // the original ends like this too; it kills what the agent runs
 	defer stop()
 	if err := l.enrol(ctx, n.Address.String()); err != nil {
 		return err
@@ -85,23 +86,25 @@ func (n *node) meet(ctx context.Context) error {
 	}
 }
 
-func (n *node) connect(ctx context.Context) (net.Conn, error) {
-	if !n.Listen {
+func (n *node) connect(ctx context.Context) (transport, error) {
+	var c net.Conn
+	switch {
+	case n.member != nil:
+		return n.member.await(ctx)
+	case n.Listen:
+		select {
+		case c = <-n.calls:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	default:
+		var err error
 		d := net.Dialer{Timeout: n.cfg.Timing.Retry}
-		return d.DialContext(ctx, "tcp4", netip.AddrPortFrom(n.Address, n.Port).String())
+		if c, err = d.DialContext(ctx, "tcp4", netip.AddrPortFrom(n.Address, n.Port).String()); err != nil {
+			return nil, err
+		}
 	}
-	select {
-	case c := <-n.calls:
-		return c, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// farewell ends the connection as the original controller does. It kills what the agent runs.
-func (n *node) farewell(l *link) {
-	_ = l.send(false, legacy.Any, legacy.Reset)
-	l.conn.Close()
+	return newStream(c, n.agentName(), n.Address.String(), n.cfg.Timing), nil
 }
 
 // serve is the node's agent on the bus until the connection is lost or ctx ends.

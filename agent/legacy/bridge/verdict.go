@@ -1,8 +1,10 @@
 package bridge
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"loadnode/agent"
 	"loadnode/agent/legacy"
@@ -51,6 +53,49 @@ func (a *attempt) judge(end legacy.Event) (events.LoadDone, error) {
 		Assurance: events.AssuranceUnverified, Chunks: a.cmd.Image.Chunks,
 		BytesWritten: written, DiskBytes: covered,
 	}, nil
+}
+
+// vanished says that frisbee has ended although nothing says so: where messages can be lost, the last one can (§a.7). It
+// asks the node for its processes whenever more is known to be lost.
+func (a *attempt) vanished(ctx context.Context, in *inbox) bool {
+	missed := a.link.via.missing()
+	if missed <= a.missed || time.Since(a.probed) < a.node.cfg.Timing.Ping {
+		return false
+	}
+	a.probed = time.Now()
+	// The kernel's version is there to show that the answer is one.
+	lines, _, err := a.link.ask(ctx, "grep", "-h", "-e", "frisbee", "-e", "Linux", "/proc/version", "/proc/[0-9]*/stat")
+	if err != nil {
+		return false // it is asked again
+	}
+	a.missed = missed
+	answered := false
+	for _, line := range lines {
+		answered = answered || strings.HasPrefix(line, "Linux version")
+		if strings.Contains(line, "(frisbee)") {
+			return false
+		}
+	}
+	if !answered {
+		return false
+	}
+	a.link.mu.Lock()
+	defer a.link.mu.Unlock()
+	return len(in.events) == 0 // what has come meanwhile may be its end
+}
+
+// judgeSilence says what the output of a frisbee means whose end was lost.
+func (a *attempt) judgeSilence() (events.LoadDone, error) {
+	a.mu.Lock()
+	wrote := a.wrote
+	a.mu.Unlock()
+	if wrote {
+		return a.judge(legacy.Event{Kind: legacy.DoneOK, ID: legacy.LoadProcess})
+	}
+	text := a.tail()
+	f := failure(a.node.Name, legacy.Event{Kind: legacy.DoneError}, text)
+	f.Message = fmt.Sprintf("frisbee on %s has ended; messages of the agent were lost, and with them what it said of its end", a.node.Name)
+	return events.LoadDone{}, f
 }
 
 // failure gives the class of a frisbee that ended with an error.

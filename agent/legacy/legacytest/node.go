@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"loadnode/agent/legacy"
+	"loadnode/agent/legacy/group"
 	"loadnode/agent/legacy/listener"
 	"loadnode/transfer/client"
 	"loadnode/transfer/disk"
@@ -30,11 +32,14 @@ type Node struct {
 	// Frisbee replaces the client: its lines and its wait status.
 	Frisbee listener.Program
 	Mute    bool // frisbee prints nothing
+	// Group opens the agent's end of the multicast transport; nil: it listens on TCP.
+	Group func() (group.Conn, error)
 
 	t    testing.TB
 	addr string
 
-	power sync.Mutex // held while the node is switched
+	power   sync.Mutex // held while the node is switched
+	running atomic.Int64
 
 	mu      sync.Mutex
 	end     func()
@@ -64,17 +69,12 @@ func (n *Node) On() {
 	if n.end != nil {
 		return
 	}
-	at := n.addr
-	if at == "" {
-		at = net.JoinHostPort(n.Address.String(), "0")
-	}
-	ln, err := net.Listen("tcp4", at)
+	cfg, err := n.reachable()
 	if err != nil {
 		n.t.Errorf("legacy node: %v", err)
 		return
 	}
-	n.addr = ln.Addr().String()
-	l, err := listener.New(listener.Config{Listener: &gluing{Listener: ln, node: n}, Machine: (*machine)(n)})
+	l, err := listener.New(cfg)
 	if err != nil {
 		n.t.Error(err)
 		return
@@ -88,6 +88,29 @@ func (n *Node) On() {
 			n.t.Error(err)
 		}
 	}
+}
+
+// reachable opens what the agent is reached by. n.mu is held.
+func (n *Node) reachable() (listener.Config, error) {
+	cfg := listener.Config{Machine: (*machine)(n)}
+	if n.Group != nil {
+		cfg.Name = n.Address.String()
+		cfg.Timing = listener.Timing{Heartbeat: 50 * time.Millisecond, Retry: 15 * time.Millisecond}
+		var err error
+		cfg.Group, err = n.Group()
+		return cfg, err
+	}
+	at := n.addr
+	if at == "" {
+		at = net.JoinHostPort(n.Address.String(), "0")
+	}
+	ln, err := net.Listen("tcp4", at)
+	if err != nil {
+		return cfg, err
+	}
+	n.addr = ln.Addr().String()
+	cfg.Listener = &gluing{Listener: ln, node: n}
+	return cfg, nil
 }
 
 // Off cuts the power.
@@ -131,6 +154,9 @@ func (n *Node) Commands() []string {
 // Loads is how often frisbee was started, Reboots how often the agent was told to reboot.
 func (n *Node) Loads() int { n.mu.Lock(); defer n.mu.Unlock(); return n.loads }
 
+// Frisbees is how many clients run.
+func (n *Node) Frisbees() int { return int(n.running.Load()) }
+
 // Reboots is how often the agent was told to reboot.
 func (n *Node) Reboots() int { n.mu.Lock(); defer n.mu.Unlock(); return n.reboots }
 
@@ -142,9 +168,19 @@ func (m *machine) Load(group string, port uint16, path string) listener.Program 
 	n.mu.Lock()
 	n.loads++
 	n.mu.Unlock()
-	if n.Frisbee != nil {
-		return n.Frisbee
+	run := n.Frisbee
+	if run == nil {
+		run = n.load(group, port, path)
 	}
+	return func(ctx context.Context, print func(stream, line string)) int {
+		n.running.Add(1)
+		defer n.running.Add(-1)
+		return run(ctx, print)
+	}
+}
+
+// load is the original's client.
+func (n *Node) load(group string, port uint16, path string) listener.Program {
 	return func(ctx context.Context, print func(stream, line string)) int {
 		if path != "/dev/hda" {
 			print(legacy.Stderr, "opening output file: No such file or directory")
@@ -240,6 +276,12 @@ func (m *machine) Command(words []string) listener.Program {
 			"cat /.orbit_image": n.System, "cat /proc/sys/kernel/random/boot_id": n.Boot, "cat /proc/partitions": n.partitions(),
 		}[strings.Join(words, " ")]
 		switch {
+		case len(words) > 0 && words[0] == "grep":
+			print(legacy.Stdout, "Linux version 2.6.25.1")
+			if n.Frisbees() > 0 {
+				print(legacy.Stdout, "812 (frisbee) R 1 812 811 0 -1")
+			}
+			return 0
 		case len(words) > 0 && words[0] == "shutdown":
 			go n.Off()
 			return 0
