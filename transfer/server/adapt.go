@@ -31,6 +31,9 @@ const (
 	// longer.
 	leap, climb, probe = 2.0, 1.15, 1.05
 	rest, restMax      = time.Second, 16 * time.Second
+	// A rate that was taken before is regained soon after a hiccup, by steps of
+	// regain, but for the last part, which the usual probes find.
+	regain, recall = 1.5, 0.9
 	// near: who takes at least this part of what most can take is not left behind.
 	near = 0.85
 )
@@ -85,6 +88,8 @@ type adapter struct {
 	every  time.Duration // between two reports of a client
 	usual  float64       // trouble of the median client
 	limit  float64       // what most could take, when last found; 0: not found
+	proven float64       // the highest rate that most have taken; 0: none yet
+	doubt  bool          // a rate that was proven was too much since
 	looked time.Time     // at reports
 	began  float64       // sent when the rate changed
 
@@ -156,19 +161,37 @@ func (a *adapter) consider(now time.Time, clients *table) int64 {
 		a.fall(a.takes[0], now)
 	case a.sent-a.began < used*float64(a.rate)*now.Sub(a.step).Seconds()/(WireBlock*8):
 		a.step, a.began = now, a.sent // nothing is known of this rate
-	case a.rate == a.cap:
+	case a.prove():
 	case a.phase == leaping:
 		a.set(leap*float64(a.rate), now)
 	case a.phase == climbing:
 		a.set(climb*float64(a.rate), now)
+	case climb*float64(a.rate) <= recall*a.proven:
+		a.set(min(regain*float64(a.rate), recall*a.proven), now)
 	case now.After(a.quiet):
 		a.set(probe*float64(a.rate), now)
 	}
 	return a.rate
 }
 
+// prove notes that most take the rate, and reports whether it cannot grow.
+func (a *adapter) prove() bool {
+	if r := float64(a.rate); r >= recall*a.proven {
+		a.proven, a.doubt = max(r, a.proven), false
+	}
+	return a.rate == a.cap
+}
+
 // fall reduces the rate to what was taken, less a little so that queues empty.
 func (a *adapter) fall(took float64, now time.Time) {
+	// What was taken before and is not taken now may be a hiccup of a machine;
+	// twice in a row, it is less that can be taken.
+	if float64(a.rate) <= a.proven {
+		if a.doubt {
+			a.proven = min(took, a.proven)
+		}
+		a.doubt = !a.doubt
+	}
 	least := float64(a.rate) / 4
 	if a.phase == leaping {
 		least = float64(a.rate) / leap // which was no trouble
