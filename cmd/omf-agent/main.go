@@ -9,12 +9,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"loadnode/agent"
+	"loadnode/agent/legacy/group"
 	"loadnode/agent/legacy/host"
 	"loadnode/agent/legacy/listener"
 	"loadnode/bus"
@@ -82,15 +85,21 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp4", s.legacyListen)
+	cfg := listener.Config{Machine: &host.Machine{Machine: machine, Memory: s.memory << 20}, Logger: log}
+	var err error
+	if strings.HasPrefix(s.legacyListen, group.Scheme) {
+		err = listenOnGroups(ctx, &cfg, s, machine.Address())
+	} else {
+		cfg.Listener, err = new(net.ListenConfig).Listen(ctx, "tcp4", s.legacyListen)
+	}
 	if err != nil {
 		return err
 	}
-	legacy, err := listener.New(listener.Config{Listener: ln, Machine: &host.Machine{Machine: machine, Memory: s.memory << 20}, Logger: log})
+	legacy, err := listener.New(cfg)
 	if err != nil {
 		return err
 	}
-	log.Info("legacy controllers are served", "address", ln.Addr().String())
+	log.Info("legacy controllers are served", "address", s.legacyListen)
 	if s.nats == natsNone {
 		return legacy.Run(ctx)
 	}
@@ -102,6 +111,24 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	err = serveBus(ctx, s, machine, log)
 	cancel()
 	return errors.Join(err, <-done)
+}
+
+// listenOnGroups has the agent meet its controllers on the multicast transport.
+func listenOnGroups(ctx context.Context, cfg *listener.Config, s settings, address string) error {
+	pair, err := group.Parse(s.legacyListen)
+	if err != nil {
+		return fmt.Errorf("--legacy-listen: %w", err)
+	}
+	local, err := netip.ParseAddr(address)
+	if err != nil {
+		return fmt.Errorf("--legacy-listen %s: the own IPv4 address is not known; give it with --address", s.legacyListen)
+	}
+	cfg.Name, cfg.Heard = local.String(), pair.Agents
+	if s.imaging {
+		cfg.System = "pxe:" + version
+	}
+	cfg.Group, err = group.OpenAgent(ctx, pair, local)
+	return err
 }
 
 // serveBus is the agent on the bus.

@@ -53,7 +53,7 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (setting
 	f := flag.NewFlagSet("omf-agent", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&s.nats, "nats", "nats://127.0.0.1:4222", "`URL`s of the bus, separated by commas; none: there is no bus, only legacy controllers")
-	f.StringVar(&s.legacyListen, "legacy-listen", "", "`address` where controllers of OMF 4 are served, such as :9006; they need no password. Empty: nowhere")
+	f.StringVar(&s.legacyListen, "legacy-listen", "", "`address` where controllers of OMF 4 are served, such as :9006, or multicast for 224.4.0.1:9006 and 224.4.0.2:9002, or multicast:GROUP:PORT,ANSWERS:PORT; they need no password. Empty: nowhere")
 	f.StringVar(&s.testbed, "testbed", "default", "`name` of the testbed")
 	f.StringVar(&s.node, "node", "", "`name` of this node (required)")
 	f.StringVar(&credential, "credential", "", "`file` with the credential of this node, in JSON; -: read it from standard input")

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"loadnode/agent/legacy/bridge"
+	"loadnode/agent/legacy/group"
 	"loadnode/events"
 	"loadnode/handler/inventory"
 )
@@ -22,6 +23,7 @@ func legacyNodes(inv *inventory.Inventory, testbed string) []bridge.Node {
 			out = append(out, bridge.Node{
 				Name: n.Name, X: n.X, Y: n.Y, Address: n.IP,
 				Port: n.Legacy.Port, Listen: n.Legacy.Listen, AnySystem: n.Legacy.AnySystem,
+				Groups: group.Pair{Agents: n.Legacy.Group, Controllers: n.Legacy.Answers},
 			})
 		}
 	}
@@ -60,6 +62,9 @@ func (s *server) bridgeRole(ctx context.Context) (role, func(), error) {
 				}
 			}
 			return events.SessionState{}, fmt.Errorf("the image service has no session %s", id)
+		},
+		Groups: func(ctx context.Context, pair group.Pair) (group.Conn, error) {
+			return group.OpenController(ctx, pair, s.cfg.frisbee.iface)
 		},
 		Logger: s.log.With("role", roleBridge), Version: version,
 	})

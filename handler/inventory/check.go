@@ -370,6 +370,9 @@ func (n *Node) apply(s *fileSettings) {
 	}
 	if l := s.Legacy; l != nil {
 		n.Legacy = Legacy{Port: cmp.Or(uint16(l.Port), DefaultLegacyPort), Listen: l.Connect == connectListen, AnySystem: l.AnySystem}
+		if l.Connect == connectMulticast {
+			n.Legacy.Group, n.Legacy.Answers, _ = l.groups() // checked before
+		}
 	}
 	if s.Then != nil {
 		n.Then = events.Then(*s.Then)

@@ -35,6 +35,10 @@
 // system. legacy, power and boot are taken as a whole from the node, else from
 // its last group, else from the defaults.
 //
+// With legacy: {connect: multicast} agent and bridge meet on two groups: group,
+// where agents hear (224.4.0.1:9006), and answers, where they answer
+// (224.4.0.2:9002).
+//
 // Unknown keys, doubled names, MACs, addresses and places are errors. Errors
 // name file and line and say what to write.
 package inventory

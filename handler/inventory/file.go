@@ -69,6 +69,8 @@ type (
 	fileLegacy struct {
 		Port      int    `yaml:"port"`
 		Connect   string `yaml:"connect"`
+		Group     string `yaml:"group"`
+		Answers   string `yaml:"answers"`
 		AnySystem bool   `yaml:"any_system"`
 	}
 	filePower struct {

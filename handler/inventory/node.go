@@ -62,6 +62,9 @@ type Legacy struct {
 	Port      uint16 // TCP, of the agent; 9006 unless the file says otherwise
 	Listen    bool   // the agent connects to the bridge
 	AnySystem bool   // load whatever system the node says it runs
+	// Groups of the multicast transport: where agents hear, and where they
+	// answer. Invalid: the agent is reached by TCP.
+	Group, Answers netip.AddrPort
 }
 
 // DefaultLegacyPort is where legacy agents listen (omf-legacy a.4).

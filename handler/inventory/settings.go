@@ -12,8 +12,9 @@ import (
 
 // Who makes the connection between a legacy agent and its bridge.
 const (
-	connectDial   = "dial"   // the bridge
-	connectListen = "listen" // the agent
+	connectDial      = "dial"      // the bridge
+	connectListen    = "listen"    // the agent
+	connectMulticast = "multicast" // nobody: they meet on two groups
 )
 
 const (
@@ -36,8 +37,9 @@ func (c *checker) settings(path []string, s *fileSettings) {
 			c.bad(under(here, "port"), "port %d; ports are 1 to 65535, agents listen on %d", l.Port, DefaultLegacyPort)
 		}
 		if l.Connect != "" {
-			c.oneOf(under(here, "connect"), l.Connect, connectDial, connectListen)
+			c.oneOf(under(here, "connect"), l.Connect, connectDial, connectListen, connectMulticast)
 		}
+		c.checkGroups(here, l)
 	}
 	if s.Then != nil {
 		c.oneOf(under(path, "then"), *s.Then, string(events.ThenShutdown), string(events.ThenReboot), string(events.ThenStay))
