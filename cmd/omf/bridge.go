@@ -6,7 +6,7 @@ import (
 	"net"
 
 	"loadnode/agent/legacy/bridge"
-	"loadnode/agent/legacy/group"
+	groups "loadnode/agent/legacy/group"
 	"loadnode/events"
 	"loadnode/handler/inventory"
 )
@@ -23,7 +23,7 @@ func legacyNodes(inv *inventory.Inventory, testbed string) []bridge.Node {
 			out = append(out, bridge.Node{
 				Name: n.Name, X: n.X, Y: n.Y, Address: n.IP,
 				Port: n.Legacy.Port, Listen: n.Legacy.Listen, AnySystem: n.Legacy.AnySystem,
-				Groups: group.Pair{Agents: n.Legacy.Group, Controllers: n.Legacy.Answers},
+				Groups: groups.Pair{Agents: n.Legacy.Group, Controllers: n.Legacy.Answers},
 			})
 		}
 	}
@@ -63,8 +63,8 @@ func (s *server) bridgeRole(ctx context.Context) (role, func(), error) {
 			}
 			return events.SessionState{}, fmt.Errorf("the image service has no session %s", id)
 		},
-		Groups: func(ctx context.Context, pair group.Pair) (group.Conn, error) {
-			return group.OpenController(ctx, pair, s.cfg.frisbee.iface)
+		Groups: func(ctx context.Context, pair groups.Pair) (groups.Conn, error) {
+			return groups.OpenController(ctx, pair, s.cfg.frisbee.iface)
 		},
 		Logger: s.log.With("role", roleBridge), Version: version,
 	})
