@@ -130,7 +130,7 @@ Exit codes: 0 all nodes ok or the quorum met; 1 some nodes failed; 2 usage;
 	f.BoolP("help", "h", false, "show this")
 	root.SetUsageFunc(a.usage)
 	root.AddCommand(
-		a.loadCommand(), a.watchCommand(), a.jobsCommand(), a.jobCommand(),
+		a.loadCommand(), a.saveCommand(), a.watchCommand(), a.jobsCommand(), a.jobCommand(),
 		a.imagesCommand(), a.nodesCommand(), a.tellCommand(), a.statCommand(), a.waitCommand(),
 		a.serveCommand(), a.simCommand(), a.demoCommand(),
 		a.configCommand(), a.importCommand(), a.versionCommand(),

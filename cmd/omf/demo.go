@@ -307,9 +307,9 @@ func (d *demonstration) submit(ctx context.Context, at addresses) error {
 	}
 	j, follow := a.job(conn, id)
 	follow.testbed, follow.owned = inventory.DefaultTestbed, true
-	err = follow.request(ctx, events.LoadRequest{
+	err = follow.request(ctx, loadWish(events.LoadRequest{
 		Nodes: "all", Image: demoImage, Verify: events.VerifyReadback, Requester: who(),
-	})
+	}))
 	if errors.Is(err, errDetached) {
 		return context.Canceled
 	}

@@ -22,7 +22,7 @@ type follow struct {
 	testbed string
 	job     *display.Job
 	screen  *screen
-	legacy  *legacyScreen           // in place of screen; nil: none
+	legacy  legacyView              // in place of screen; nil: none
 	emit    func(bus.Message) error // for each fact; nil: nothing
 	until   func(*display.Job) bool // ends the following; nil: the end of the job
 
@@ -32,6 +32,11 @@ type follow struct {
 	patience time.Duration
 	cancel   bool // the user chose to cancel
 	absence  absence
+}
+
+// legacyView prints what OMF printed while a job went on. It is asked often.
+type legacyView interface {
+	tick(now time.Time, j *display.Job) error
 }
 
 // errDetached ends a following that the user has left; the job goes on.

@@ -148,7 +148,7 @@ func flagText(f *pflag.Flag) string {
 		}
 	}
 	switch f.DefValue {
-	case "", "false", "[]", "0s":
+	case "", "false", "[]", "0s", "0":
 	default:
 		byDefault = " " + f.DefValue
 	}

@@ -55,7 +55,7 @@ func TestUsageText(t *testing.T) {
 			for line := range strings.Lines(b.String()) {
 				require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), width, "%s at %d: %s", c.CommandPath(), width, line)
 			}
-			if width == 80 && (c.Name() == "serve" || c.Name() == "load") {
+			if width == 80 && (c.Name() == "serve" || c.Name() == "load" || c.Name() == "save") {
 				golden(t, "help-"+c.Name()+".txt", b.String())
 			}
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,11 +48,19 @@ func (a *app) printJobs(l events.JobList) error {
 			state = string(j.Outcome)
 		}
 		rows = append(rows, []string{
-			j.Job, state, j.Image, strconv.Itoa(j.Nodes), strconv.Itoa(j.OK), strconv.Itoa(j.Failed),
+			j.Job, state, imageOf(j), strconv.Itoa(j.Nodes), strconv.Itoa(j.OK), strconv.Itoa(j.Failed),
 			stamp(j.Requested), j.Requester,
 		})
 	}
 	return display.Table(a.stdout, []string{"JOB", "STATE", "IMAGE", "NODES", "OK", "FAILED", "REQUESTED", "BY"}, rows)
+}
+
+// imageOf is the image of a job in a table: what has a blank is not a name.
+func imageOf(j events.JobSummary) string {
+	if j.Save {
+		return strings.TrimSpace(j.Image + " (save)")
+	}
+	return j.Image
 }
 
 // printEach writes each value as a line.
@@ -92,7 +101,7 @@ func (a *app) jobCommand() *cobra.Command {
 	var reason string
 	cancel := &cobra.Command{
 		Use: "cancel JOB", Short: "End a job", Args: words(1, "one job"),
-		Long: `Cancel ends a job: nothing new is begun, nodes that load are told to stop. It
+		Long: `Cancel ends a job: nothing new is begun, nodes at work are told to stop. It
 waits until the job has ended and its nodes are free (--detach: until the
 request is stored).`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -176,6 +185,9 @@ func (a *app) printJob(d events.JobDetail) error {
 		{"job", d.Job}, {"state", state}, {"image", d.Image}, {"nodes", d.Request.Nodes},
 		{"requested", stamp(d.Requested)}, {"by", d.Requester},
 	}
+	if d.Save != nil {
+		rows[2], rows[3] = []string{"saves", d.Save.Node}, []string{"as", d.Image}
+	}
 	if d.Plan != nil {
 		rows = append(rows, []string{"deadline", stamp(d.Plan.Deadline)}, []string{"then", string(d.Plan.Then)})
 	}
@@ -213,7 +225,7 @@ func printMembers(w io.Writer, members []events.JobNode, width int) error {
 		switch r := m.Result; {
 		case r == nil:
 		case r.OK:
-			row.Cells[4] = string(r.Assurance)
+			row.Cells[4] = cmp.Or(string(r.Assurance), "ok")
 		default:
 			row.Cells[4], row.Notes = string(r.Class), []string{r.Error, display.Hint(r.Hint)}
 		}

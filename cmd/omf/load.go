@@ -90,7 +90,11 @@ func (a *app) load(ctx context.Context, args []string, f loadFlags) error {
 		if err := a.askHandler(ctx, conn, events.HandlerStatus, events.Empty{}, &state); err != nil {
 			return err
 		}
-		return a.submit(ctx, conn, id, req, f.detach, f.legacy)
+		var view legacyView
+		if f.legacy.output && a.output == "text" {
+			view = newLegacyScreen(a.stdout)
+		}
+		return a.submit(ctx, conn, id, loadWish(req), f.detach, view, func(j *display.Job) { f.legacy.summarize(a, j) })
 	})
 }
 
@@ -164,24 +168,36 @@ func (a *app) job(conn *bus.Conn, id string) (*display.Job, *follow) {
 	return j, f
 }
 
+// wish is a request to load or to save.
+type wish struct {
+	verb             events.Verb
+	data             events.Data
+	ttl              events.Duration
+	requester, about string
+}
+
+func loadWish(r events.LoadRequest) wish {
+	return wish{verb: events.VerbLoad, data: r, ttl: r.TTL, requester: r.Requester, about: r.Image}
+}
+
 // request publishes the request of the job and follows it. Nothing is missed:
 // the watch begins with the first fact that is stored for the job.
-func (f *follow) request(ctx context.Context, req events.LoadRequest) error {
-	ttl := time.Duration(req.TTL)
+func (f *follow) request(ctx context.Context, w wish) error {
+	ttl := time.Duration(w.ttl)
 	if ttl == 0 {
 		ttl = time.Duration(events.DefaultTTL)
 	}
 	f.patience = ttl + 15*time.Second
 	ev, err := events.New(events.Meta{
-		ID: f.job.ID, Source: events.Source(f.testbed, "cli", req.Requester), Subject: events.SubjectAttr(f.job.ID, ""), Time: f.app.now(),
-	}, req)
+		ID: f.job.ID, Source: events.Source(f.testbed, "cli", w.requester), Subject: events.SubjectAttr(f.job.ID, ""), Time: f.app.now(),
+	}, w.data)
 	if err != nil {
-		return fmt.Errorf("load %s: %w", req.Image, err)
+		return fmt.Errorf("%s %s: %w", w.verb, w.about, err)
 	}
 	return f.run(ctx, func(ctx context.Context) error {
 		pctx, cancel := context.WithTimeout(ctx, confirmation)
 		defer cancel()
-		_, err := f.conn.Publish(pctx, events.RequestSubject(f.testbed, events.VerbLoad), ev)
+		_, err := f.conn.Publish(pctx, events.RequestSubject(f.testbed, w.verb), ev)
 		switch {
 		case err == nil:
 			return nil
@@ -200,18 +216,19 @@ func (f *follow) request(ctx context.Context, req events.LoadRequest) error {
 // the server fits in.
 const confirmation = 20 * time.Second
 
-// submit loads and shows how it went.
-func (a *app) submit(ctx context.Context, conn *bus.Conn, id string, req events.LoadRequest, detach bool, legacy legacyLoad) error {
+// submit has a wish carried out and shows how it went: by the screen, or by
+// view, if there is one. Ended is called with the job when it has ended.
+func (a *app) submit(ctx context.Context, conn *bus.Conn, id string, w wish, detach bool, view legacyView, ended func(*display.Job)) error {
 	j, follow := a.job(conn, id)
-	if legacy.output && a.output == "text" {
+	if view != nil {
 		follow.screen.live, follow.screen.lines = nil, nil
-		follow.legacy = newLegacyScreen(a.stdout)
+		follow.legacy = view
 	}
 	if detach {
 		follow.screen.none = true
 		follow.until = func(j *display.Job) bool { return j.Accepted != nil }
 	}
-	err := follow.request(ctx, req)
+	err := follow.request(ctx, w)
 	switch {
 	case errors.Is(err, errDetached):
 		return a.detached(j, exitInterrupted)
@@ -228,7 +245,7 @@ func (a *app) submit(ctx context.Context, conn *bus.Conn, id string, req events.
 	if follow.cancel {
 		code = exitInterrupted
 	}
-	legacy.summarize(a, j)
+	ended(j)
 	if follow.legacy != nil && j.Rejected == nil {
 		return quietly(code)
 	}

@@ -7,12 +7,13 @@ import (
 	"loadnode/events"
 )
 
-// outcome is what -o json prints at the end of a job: load, watch JOB.
+// outcome is what -o json prints at the end of a job: load, save, watch JOB.
 type outcome struct {
 	Job     string              `json:"job"`
 	Outcome string              `json:"outcome"` // of the job; rejected, detached, accepted
 	Exit    int                 `json:"exit"`
 	Image   *events.Image       `json:"image,omitempty"`
+	Save    bool                `json:"save,omitempty"` // the image is made, not loaded
 	Nodes   int                 `json:"nodes"`
 	OK      int                 `json:"ok"`
 	Failed  int                 `json:"failed"`
@@ -30,6 +31,10 @@ func outcomeOf(j *display.Job, exit int) outcome {
 	o := outcome{Job: j.ID, Outcome: j.State, Exit: exit, Nodes: len(j.Nodes), Error: j.Rejected}
 	if acc := j.Accepted; acc != nil {
 		o.Image, o.Quorum, o.Missing = &acc.Image, acc.Quorum, acc.Missing
+		o.Save = acc.Save != nil
+		if j.Saved != nil {
+			o.Image = &j.Saved.Image
+		}
 		if acc.DryRun {
 			o.Plan = acc
 		}

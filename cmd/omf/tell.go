@@ -64,11 +64,15 @@ func (f *powerFlags) nodes(a *app, words []string) (string, error) {
 	if len(words) > 0 && f.topology != "" {
 		return "", usagef("nodes are named twice: %s and -t %s", words[0], f.topology)
 	}
-	set := cmp.Or(append(words, "")[0], f.topology, allNodes)
+	return a.nodeSet([]string{bracketed(cmp.Or(append(words, "")[0], f.topology, allNodes))})
+}
+
+// bracketed gives a set the brackets that OMF 4 puts around what it is given.
+func bracketed(set string) string {
 	if bare := strings.Trim(set, "0123456789.,"); bare == "" && strings.Contains(set, ",") {
-		set = "[" + set + "]" // OMF 4 puts the brackets around what it is given
+		return "[" + set + "]"
 	}
-	return a.nodeSet([]string{set})
+	return set
 }
 
 func (a *app) tellCommand() *cobra.Command {

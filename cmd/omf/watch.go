@@ -148,7 +148,7 @@ func jobID(arg string) (string, error) {
 // jobOf makes from a stored job what a screen shows.
 func jobOf(d events.JobDetail) *display.Job {
 	j := display.NewJob(d.Job)
-	j.State, j.Request = d.State, &d.Request
+	j.State, j.Request, j.Save = d.State, &d.Request, d.Save
 	if d.Plan != nil {
 		j.Apply(*d.Plan)
 	}

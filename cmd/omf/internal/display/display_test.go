@@ -80,6 +80,63 @@ func story() []events.Data {
 	}
 }
 
+// saveStory is a save whose first attempt is cut.
+func saveStory() []events.Data {
+	began := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	image := events.Image{Name: "a.ndz", Digest: strings.Repeat("ab", 32), Size: 3 << 20, Chunks: 3}
+	disk := events.Disk{Path: "/dev/sda", Size: 96 << 20}
+	return []events.Data{
+		events.JobRequested{Job: job, Save: &events.SaveRequest{Node: "[1,1]"}, Requester: "ann"},
+		events.JobAccepted{
+			Job: job, Image: events.Image{Name: "a.ndz"}, Save: &events.SavePlan{Image: "a.ndz"}, Quorum: 1, Deadline: began.Add(10 * time.Minute),
+			Nodes: []events.PlannedNode{{Name: "n1-1", Disk: "/dev/sda", Agent: "native", Power: "bus"}},
+		},
+		events.RebootRequested{NodeRef: ref("n1-1", 1)},
+		events.PxeUp{NodeRef: ref("n1-1", 1), Address: "127.1.0.1"},
+		events.SaveStarted{NodeRef: ref("n1-1", 1), Image: "a.ndz", Disk: disk},
+		events.SaveProgress{NodeRef: ref("n1-1", 1), Phase: "capturing", Percent: 40, BytesRead: 8 << 20, BytesSent: 1 << 20},
+		events.SaveFailed{NodeRef: ref("n1-1", 1), Class: events.ClassStore, Message: "the connection broke", Retryable: true, Retry: true},
+		events.SaveProgress{NodeRef: ref("n1-1", 0), Phase: "capturing", Percent: 41},
+		events.SaveStarted{NodeRef: ref("n1-1", 2), Image: "a.ndz", Disk: disk},
+		events.SaveProgress{NodeRef: ref("n1-1", 2), Phase: "storing", Percent: 99, BytesRead: 20 << 20, BytesSent: 3 << 20},
+		events.SaveDone{NodeRef: ref("n1-1", 2), Image: image, DiskBytes: 96 << 20, BytesRead: 20 << 20, BytesSent: 3 << 20, Took: events.Duration(1500 * time.Millisecond)},
+		events.ShutdownRequested{NodeRef: ref("n1-1", 1), Then: events.ThenShutdown},
+		events.ShutdownDone{NodeRef: ref("n1-1", 1), Seen: "leaving"},
+		events.JobFinished{
+			Job: job, Outcome: events.OutcomeOK, OK: 1, Quorum: 1, Began: began, Ended: began.Add(12 * time.Second),
+			Results: []events.NodeResult{{Node: "n1-1", OK: true, Attempts: 2, Bytes: 20 << 20}},
+		},
+		events.ImageAdded{Image: image, Origin: "save", Provenance: &events.Provenance{Node: "n1-1"}},
+	}
+}
+
+// TestSave is a save in lines, live and at its end.
+func TestSave(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
+	screen := &terminal{width: 90, height: 6}
+	live, j := display.NewLive(screen, false), display.NewJob(job)
+	var b strings.Builder
+	for i, d := range saveStory() {
+		if acc, ok := d.(events.JobAccepted); ok {
+			acc.Deadline = at.Add(10 * time.Minute)
+			d = acc
+		}
+		b.WriteString(display.Line(at.Add(time.Duration(i)*250*time.Millisecond), events.Address{Kind: d.Kind()}, d, nil) + "\n")
+		j.Apply(d)
+		require.NoError(t, live.Draw(j, time.Duration(i)*time.Second, screen.width, screen.height))
+		b.WriteString(screen.String() + "\n")
+	}
+	require.True(t, j.Saves())
+	require.NoError(t, display.Summary(&b, j, 0))
+	planned := display.NewJob(job)
+	acc := saveStory()[1].(events.JobAccepted)
+	acc.DryRun = true
+	planned.Apply(acc)
+	planned.Apply(events.JobFinished{Outcome: events.OutcomePlanned})
+	require.NoError(t, display.Summary(&b, planned, 0))
+	golden(t, "save.txt", b.String())
+}
+
 func TestLines(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
 	var b strings.Builder
@@ -231,6 +288,7 @@ func TestLiveFits(t *testing.T) {
 			j.Apply(rapid.SampledFrom([]events.Data{
 				events.RebootRequested{NodeRef: n}, events.PxeUp{NodeRef: n}, events.LoadStarted{NodeRef: n},
 				events.Progress{NodeRef: n, Phase: text, Percent: rapid.Float64Range(-10, 1000).Draw(rt, "percent")},
+				events.SaveStarted{NodeRef: n}, events.SaveProgress{NodeRef: n, Phase: text, Percent: 50, BytesRead: 1 << 62, BytesSent: 1 << 62},
 				events.LoadDone{NodeRef: n}, events.NodeFailed{NodeRef: n, Class: events.ClassWrite, Message: text},
 			}).Draw(rt, "fact"))
 			if err := live.Draw(j, time.Second, width, height); err != nil {

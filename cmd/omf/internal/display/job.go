@@ -9,11 +9,13 @@ import (
 // Node is what a screen shows of a node in a job.
 type Node struct {
 	Name    string
-	State   string // pending rebooting up loading loaded leaving done failed
+	State   string // pending rebooting up loading loaded saving saved leaving done failed
 	Attempt int
-	Phase   string  // of the load, from telemetry
-	Percent float64 // of the load, from telemetry
+	Phase   string  // of the load or save, from telemetry
+	Percent float64 // of the load or save, from telemetry
 	Written int64   // bytes to the disk
+	Read    int64   // bytes from the disk that is saved
+	Sent    int64   // bytes of its image
 	Class   events.Class
 	Message string
 	Hint    string
@@ -28,7 +30,9 @@ type Job struct {
 	State    string // requested accepted rejected cancelling finished
 	Image    events.Image
 	Nodes    []*Node // in the order of the plan
-	Request  *events.LoadRequest
+	Request  *events.LoadRequest // of a load
+	Save     *events.SaveRequest // of a save
+	Saved    *events.SaveDone
 	Accepted *events.JobAccepted
 	Served   *events.ImageServed
 	Rejected *events.Error
@@ -46,6 +50,9 @@ func NewJob(id string) *Job {
 // Ended reports whether the job is finished or rejected.
 func (j *Job) Ended() bool { return j.Result != nil || j.Rejected != nil }
 
+// Saves reports whether the job saves a node.
+func (j *Job) Saves() bool { return j.Save != nil || j.Accepted != nil && j.Accepted.Save != nil }
+
 // Node returns the node of that name, made if need be.
 func (j *Job) Node(name string) *Node {
 	n, ok := j.byName[name]
@@ -60,12 +67,12 @@ func (j *Job) Node(name string) *Node {
 // Apply folds a fact or a progress report. Kinds that say nothing about the
 // job are passed over.
 func (j *Job) Apply(d events.Data) {
-	if d.Kind() != events.KindProgress {
+	if k := d.Kind(); k != events.KindProgress && k != events.KindSaveProgress {
 		j.Facts++
 	}
 	switch f := d.(type) {
 	case events.JobRequested:
-		j.State, j.Request = "requested", &f.Request
+		j.State, j.Request, j.Save = "requested", &f.Request, f.Save
 	case events.JobAccepted:
 		j.State, j.Image, j.Accepted = "accepted", f.Image, &f
 		for _, p := range f.Nodes {
@@ -81,6 +88,8 @@ func (j *Job) Apply(d events.Data) {
 		j.finish(f)
 	case events.Progress:
 		j.progress(f)
+	case events.SaveProgress:
+		j.saveProgress(f)
 	default:
 		j.step(d)
 	}
@@ -94,7 +103,11 @@ func (j *Job) finish(f events.JobFinished) {
 		if r.OK {
 			n.State, n.Percent = "done", 100
 		}
-		if r.Bytes > 0 {
+		switch {
+		case r.Bytes <= 0:
+		case j.Saves():
+			n.Read = r.Bytes
+		default:
 			n.Written = r.Bytes
 		}
 	}
@@ -107,6 +120,14 @@ func (j *Job) progress(p events.Progress) {
 		return
 	}
 	n.Phase, n.Percent, n.Written = p.Phase, p.Percent, p.BytesWritten
+}
+
+func (j *Job) saveProgress(p events.SaveProgress) {
+	n := j.Node(p.Node)
+	if n.State != "saving" && n.State != "up" || p.Attempt < n.Attempt {
+		return
+	}
+	n.Phase, n.Percent, n.Read, n.Sent = p.Phase, p.Percent, p.BytesRead, p.BytesSent
 }
 
 func (j *Job) step(d events.Data) {
@@ -131,7 +152,15 @@ func (j *Job) step(d events.Data) {
 		n.Percent, n.Written, n.Phase = 100, f.BytesWritten, ""
 	case events.LoadFailed:
 		n := to(f.NodeRef, "up")
-		n.Phase, n.Percent, n.Class, n.Message = "", 0, f.Class, f.Message
+		n.setback(f.Class, f.Message)
+	case events.SaveStarted:
+		to(f.NodeRef, "saving")
+	case events.SaveDone:
+		n := to(f.NodeRef, "saved")
+		n.Percent, n.Read, n.Sent, n.Phase = 100, f.BytesRead, f.BytesSent, ""
+		j.Saved, j.Image = &f, f.Image
+	case events.SaveFailed:
+		to(f.NodeRef, "up").setback(f.Class, f.Message)
 	case events.ShutdownRequested:
 		to(f.NodeRef, "leaving")
 	case events.ShutdownDone:
@@ -142,6 +171,11 @@ func (j *Job) step(d events.Data) {
 		n := to(f.NodeRef, "failed")
 		n.Class, n.Message, n.Hint = f.Class, f.Message, f.Hint
 	}
+}
+
+// setback notes an attempt that has failed.
+func (n *Node) setback(class events.Class, message string) {
+	n.Phase, n.Percent, n.Read, n.Sent, n.Class, n.Message = "", 0, 0, 0, class, message
 }
 
 // Counts tells how many nodes are in each state.

@@ -61,8 +61,18 @@ func Clean(s string) string {
 func Detail(d events.Data) string {
 	switch f := d.(type) {
 	case events.JobRequested:
+		if f.Save != nil {
+			return words("save", f.Save.Node, as(f.Save.Image), by(f.Requester))
+		}
 		return words(f.Request.Image, "on", f.Request.Nodes, by(f.Requester))
 	case events.JobAccepted:
+		if f.Save != nil {
+			s := fmt.Sprintf("save %s as %s, deadline %s", nodeNames(f.Nodes), f.Save.Image, f.Deadline.Local().Format("15:04:05"))
+			if f.DryRun {
+				s += ", dry run"
+			}
+			return s
+		}
 		s := fmt.Sprintf("%s on %s, deadline %s", f.Image.Name, count(len(f.Nodes), "node"), f.Deadline.Local().Format("15:04:05"))
 		if f.Quorum < len(f.Nodes) {
 			s += fmt.Sprintf(", quorum %d", f.Quorum)
@@ -95,7 +105,11 @@ func Detail(d events.Data) string {
 	case events.ImageDamaged:
 		return f.Message
 	case events.ImageAdded:
-		return fmt.Sprintf("%s, %s", Bytes(f.Image.Size), count(f.Image.Chunks, "chunk"))
+		s := fmt.Sprintf("%s, %s", Bytes(f.Image.Size), count(f.Image.Chunks, "chunk"))
+		if p := f.Provenance; p != nil {
+			s += ", saved from " + p.Node
+		}
+		return s
 	case events.Leased:
 		return words("job", f.Job+":", strings.Join(f.Nodes, " "))
 	case events.Released:
@@ -119,11 +133,13 @@ func nodeDetail(d events.Data) string {
 	case events.LoadDone:
 		return fmt.Sprintf("%s in %s, %s", Bytes(f.BytesWritten), seconds(time.Duration(f.Took)), f.Assurance)
 	case events.LoadFailed:
-		s := words(string(f.Class)+":", f.Message)
-		if f.Retry {
-			s += ", another attempt follows"
-		}
-		return s
+		return failedAttempt(f.Class, f.Message, f.Retry)
+	case events.SaveStarted:
+		return words(f.Disk.Path, as(f.Image), attempt(f.Attempt))
+	case events.SaveDone:
+		return fmt.Sprintf("%s, %s of %s of disk in %s", f.Image.Name, Bytes(f.Image.Size), Bytes(f.DiskBytes), seconds(time.Duration(f.Took)))
+	case events.SaveFailed:
+		return failedAttempt(f.Class, f.Message, f.Retry)
 	case events.ShutdownRequested:
 		return words(string(f.Then), hard(f.Hard))
 	case events.ShutdownDone:
@@ -134,8 +150,37 @@ func nodeDetail(d events.Data) string {
 		return words(string(f.Class)+":", f.Message)
 	case events.Progress:
 		return fmt.Sprintf("%s %.0f%%, %s written", f.Phase, f.Percent, Bytes(f.BytesWritten))
+	case events.SaveProgress:
+		return fmt.Sprintf("%s %.0f%%, %s", f.Phase, f.Percent, moved(f.BytesRead, f.BytesSent))
 	}
 	return ""
+}
+
+func failedAttempt(class events.Class, message string, again bool) string {
+	s := words(string(class)+":", message)
+	if again {
+		s += ", another attempt follows"
+	}
+	return s
+}
+
+// moved is how far a save is.
+func moved(read, sent int64) string { return Bytes(read) + " read, " + Bytes(sent) + " sent" }
+
+// as is the name of the image that a save makes, if it is known.
+func as(image string) string {
+	if image == "" {
+		return ""
+	}
+	return "as " + image
+}
+
+func nodeNames(nodes []events.PlannedNode) string {
+	var names []string
+	for _, n := range nodes {
+		names = append(names, n.Name)
+	}
+	return strings.Join(names, " ")
 }
 
 func words(w ...string) string {

@@ -79,7 +79,7 @@ func (l *Live) lines(j *Job, since time.Duration, width, height int) []string {
 func pick(nodes []*Node, room int) []*Node {
 	var out []*Node
 	for _, want := range [][]string{
-		{"failed"}, {"loading", "leaving", "loaded"}, {"up", "rebooting"}, {"pending"}, {"done"},
+		{"failed"}, {"loading", "saving", "leaving", "loaded", "saved"}, {"up", "rebooting"}, {"pending"}, {"done"},
 	} {
 		for _, n := range nodes {
 			for _, s := range want {
@@ -95,9 +95,13 @@ func pick(nodes []*Node, room int) []*Node {
 func nodeLine(n *Node, name, width int) string {
 	s := fmt.Sprintf("%-*s %-9s", name, n.Name, n.State)
 	switch n.State {
-	case "loading", "loaded", "leaving", "done":
-		s += " " + bar(n.Percent, barWidth(width)) + fmt.Sprintf(" %3.0f%% %9s", n.Percent, Bytes(n.Written))
-		if n.Phase != "" && n.State == "loading" {
+	case "loading", "loaded", "saving", "saved", "leaving", "done":
+		amount, room := fmt.Sprintf("%9s", Bytes(n.Written)), width
+		if n.Read > 0 || n.Sent > 0 || n.State == "saving" || n.State == "saved" {
+			amount, room = moved(n.Read, n.Sent), width-20
+		}
+		s += " " + bar(n.Percent, barWidth(room)) + fmt.Sprintf(" %3.0f%% %s", n.Percent, amount)
+		if n.Phase != "" && (n.State == "loading" || n.State == "saving") {
 			s += " " + n.Phase
 		}
 	case "failed":
@@ -127,7 +131,7 @@ func summary(j *Job, since time.Duration) string {
 	if j.Image.Name != "" {
 		parts = append(parts, j.Image.Name)
 	}
-	for _, s := range []string{"pending", "rebooting", "up", "loading", "loaded", "leaving", "done", "failed"} {
+	for _, s := range []string{"pending", "rebooting", "up", "loading", "loaded", "saving", "saved", "leaving", "done", "failed"} {
 		if c[s] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", c[s], s))
 		}

@@ -117,7 +117,11 @@ func Summary(w io.Writer, j *Job, width int) error {
 			writeNote(&b, Hint(j.Rejected.Hint), width)
 		}
 	case j.Result != nil && j.Accepted != nil && j.Accepted.DryRun:
-		fmt.Fprintf(&b, "job %s planned: %s on %s\n", j.ID, Clean(j.Accepted.Image.Name), count(len(j.Accepted.Nodes), "node"))
+		what := fmt.Sprintf("%s on %s", j.Accepted.Image.Name, count(len(j.Accepted.Nodes), "node"))
+		if s := j.Accepted.Save; s != nil {
+			what = fmt.Sprintf("save %s as %s", nodeNames(j.Accepted.Nodes), s.Image)
+		}
+		fmt.Fprintf(&b, "job %s planned: %s\n", j.ID, Clean(what))
 		var rows [][]string
 		for _, n := range j.Accepted.Nodes {
 			rows = append(rows, []string{n.Name, n.Disk, n.Agent, n.Power})
@@ -127,6 +131,9 @@ func Summary(w io.Writer, j *Job, width int) error {
 		}
 	case j.Result != nil:
 		fmt.Fprintf(&b, "job %s %s: %d ok, %d failed in %s\n", j.ID, j.Result.Outcome, j.Result.OK, j.Result.Failed, seconds(j.Took()))
+		if s := j.Saved; s != nil {
+			fmt.Fprintf(&b, "image %s: %s of %s of disk, digest %s\n", Clean(s.Image.Name), Bytes(s.Image.Size), Bytes(s.DiskBytes), Clean(s.Image.Digest))
+		}
 		var failed []events.NodeResult
 		for _, r := range j.Result.Results {
 			if !r.OK {
