@@ -3,7 +3,7 @@
 // with the slow ones. It prints one Markdown table, in which every row with a
 // goal says whether it was met; docs/performance.md says what the rows mean.
 //
-//	go run ./deploy/bench [-quick] [-parts=false] [-only WORD] [-mib 384] [-nodes 100]
+//	go run ./deploy/bench [-quick] [-parts=false] [-only WORD] [-mib 1000] [-nodes 100]
 //
 // It sends traffic on the loopback interface only, and as root between network
 // namespaces that it makes and removes (deploy/lab).
@@ -32,7 +32,7 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "less data and fewer repetitions: a minute in all, and rougher figures")
 	flag.BoolVar(&o.parts, "parts", true, "run the Go benchmarks of the packages first (not with -quick)")
 	flag.StringVar(&o.only, "only", "", "only the steps whose names contain this: "+strings.Join(names(), ", "))
-	flag.IntVar(&o.mib, "mib", 0, "size of the data that is imaged, MiB (default 384, with -quick 96)")
+	flag.IntVar(&o.mib, "mib", 0, "size of the data that is imaged, MiB (default 1000, with -quick 96)")
 	flag.IntVar(&o.nodes, "nodes", 100, "simulated nodes of the job whose overhead is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -80,7 +80,7 @@ func names() (out []string) {
 
 func run(ctx context.Context, o options) error {
 	if o.mib == 0 {
-		o.mib = 384
+		o.mib = 1000
 		if o.quick {
 			o.mib = 96
 		}
