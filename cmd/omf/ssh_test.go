@@ -10,9 +10,9 @@ import (
 
 func TestReadBanner(t *testing.T) {
 	for in, want := range map[string]string{
-		"SSH-2.0-OpenSSH_9.2\r\n":                    "SSH-2.0-OpenSSH_9.2",
-		"welcome\r\nto SSH-\nSSH-1.99-x\nmore":       "SSH-1.99-x",
-		"SSH-2.0-\x1b[2Jclear\n":                     "SSH-2.0-[2Jclear",
+		"SSH-2.0-OpenSSH_9.2\r\n":                      "SSH-2.0-OpenSSH_9.2",
+		"welcome\r\nto SSH-\nSSH-1.99-x\nmore":         "SSH-1.99-x",
+		"SSH-2.0-\x1b[2Jclear\n":                       "SSH-2.0-[2Jclear",
 		strings.Repeat("x", maxBanner-8) + "\nSSH-2\n": "SSH-2",
 	} {
 		got, err := readBanner(iotest.OneByteReader(strings.NewReader(in)))
