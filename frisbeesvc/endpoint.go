@@ -28,6 +28,13 @@ func (t *term) endpoints() []bus.Endpoint {
 		endpoint(t, events.FrisbeeRemove, 2, func(_ context.Context, q events.ImageQuery) (events.Empty, error) {
 			return events.Empty{}, t.remove(q.Image)
 		}),
+		endpoint(t, events.FrisbeeReceive, 4, t.receive),
+		endpoint(t, events.FrisbeeAbandon, 4, func(ctx context.Context, req events.LeaseRelease) (events.Empty, error) {
+			return events.Empty{}, t.abandon(ctx, req)
+		}),
+		endpoint(t, events.FrisbeePlaces, 2, func(context.Context, events.Empty) (events.PlaceList, error) {
+			return t.places.views(t), nil
+		}),
 	}
 }
 

@@ -170,8 +170,8 @@ func (b *bench) start() *bench {
 	web := httptest.NewServer(b.routes(b.svc))
 	b.web = web
 	b.stop = func() {
+		wait() // first: images that come in are cut off by the service
 		web.Close()
-		wait()
 	}
 	b.awaitActive(b.svc)
 	return b

@@ -24,9 +24,10 @@ const stallTime = time.Minute
 //	DELETE /v1/images/{name}                    removes it; with ?partial=1 an unfinished upload of it
 //	GET    /v1/manifests/{digest}?from=&n=      a ManifestPage
 //	GET    /v1/sessions                         events.FrisbeeState
+//	PUT    /v1/save/{id}                        an image that a node sends, see registerSave
 //
 // Errors are {"error": events.Error}. While the service is not the active one
-// everything is answered with 503. Changes need Config.Authorize.
+// everything is answered with 503. Changes need Config.Authorize, but for saves, which need the token of their place.
 func (s *Service) Register(mux *http.ServeMux) {
 	routes := []struct {
 		path, allow string
@@ -53,12 +54,15 @@ func (s *Service) Register(mux *http.ServeMux) {
 				}
 			})
 		}
-		mux.HandleFunc(r.path, func(w http.ResponseWriter, req *http.Request) {
-			w.Header().Set("Allow", r.allow)
-			s.fail(w, req, &statusError{http.StatusMethodNotAllowed, &events.Error{Code: events.CodeBadRequest,
-				Message: "method " + strconv.QuoteToASCII(req.Method) + " is not possible here"}})
-		})
+		mux.HandleFunc(r.path, func(w http.ResponseWriter, req *http.Request) { s.wrongMethod(w, req, r.allow) })
 	}
+	s.registerSave(mux)
+}
+
+func (s *Service) wrongMethod(w http.ResponseWriter, req *http.Request, allow string) {
+	w.Header().Set("Allow", allow)
+	s.fail(w, req, &statusError{http.StatusMethodNotAllowed, &events.Error{Code: events.CodeBadRequest,
+		Message: "method " + strconv.QuoteToASCII(req.Method) + " is not possible here"}})
 }
 
 // authorize decides whether a request may change something.

@@ -121,17 +121,24 @@ func (t *term) checkServe(req events.ServeRequest) error {
 			return bad("serve %s: %v", req.Image, err)
 		}
 	}
-	if req.Lease == "" || len(req.Lease) > maxLease {
-		return bad("serve %s: a lease id has 1 to %d bytes", req.Image, maxLease)
-	}
-	for i := range len(req.Lease) {
-		if req.Lease[i] <= ' ' || req.Lease[i] > '~' {
-			return bad("serve %s: a lease id is made of printable characters without blanks", req.Image)
-		}
+	if err := checkLease("serve", req.Image, req.Lease); err != nil {
+		return err
 	}
 	if req.Local && !t.s.cfg.Interface.IsLoopback() {
 		return &events.Error{Code: events.CodeUnsupported, Message: fmt.Sprintf("this image service sends from %v, where simulated nodes hear nothing", t.s.cfg.Interface),
 			Hint: "run an image service with the interface 127.0.0.1 for simulated nodes"}
+	}
+	return nil
+}
+
+func checkLease(what, image, lease string) error {
+	if lease == "" || len(lease) > maxLease {
+		return badRequest(fmt.Sprintf("%s %s: a lease id has 1 to %d bytes", what, image, maxLease))
+	}
+	for i := range len(lease) {
+		if lease[i] <= ' ' || lease[i] > '~' {
+			return badRequest(fmt.Sprintf("%s %s: a lease id is made of printable characters without blanks", what, image))
+		}
 	}
 	return nil
 }

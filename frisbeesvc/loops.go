@@ -9,8 +9,8 @@ import (
 	"loadnode/frisbeesvc/catalogue"
 )
 
-// idle ends sessions that nobody needs any more, and starts those again that
-// could not be started.
+// idle ends sessions and places that nobody needs any more, and starts sessions
+// again that could not be started.
 func (t *term) idle() {
 	every := min(max(t.s.cfg.Idle/10, 50*time.Millisecond), 5*time.Second)
 	for {
@@ -19,6 +19,7 @@ func (t *term) idle() {
 		case <-t.ctx.Done():
 			return
 		}
+		t.places.expire(t.s.cfg.Clock.Now())
 		for _, img := range t.all() {
 			if img.session() != nil {
 				t.look(img)
@@ -149,7 +150,11 @@ func (t *term) tellAdded(img *image, im catalogue.Image) error {
 	if img.digest == im.Digest.String() && img.damaged == "" {
 		return nil // told before, perhaps before a restart
 	}
-	if err := t.append(img, events.ImageAdded{Image: t.s.image(im), Owner: im.Owner, Origin: im.Origin}); err != nil {
+	fact := events.ImageAdded{Image: t.s.image(im), Owner: im.Owner, Origin: im.Origin}
+	if im.Provenance != nil {
+		fact.Provenance = &im.Provenance.Provenance
+	}
+	if err := t.append(img, fact); err != nil {
 		return err
 	}
 	img.digest, img.damaged = im.Digest.String(), ""

@@ -26,8 +26,11 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultIdle = 5 * time.Minute
-	DefaultPort = 7000
+	DefaultIdle      = 5 * time.Minute
+	DefaultPort      = 7000
+	DefaultSaveLife  = 2 * time.Hour
+	DefaultSavePort  = 9000 // as in OMF 5
+	DefaultSavePorts = maxPlaces
 )
 
 const (
@@ -80,10 +83,19 @@ type Config struct {
 	LinkRate int64
 	// Idle is how long a session without leases waits for clients; DefaultIdle
 	// if zero.
-	Idle    time.Duration
-	Version string // of the program
-	Logger  *slog.Logger
-	Clock   Clock
+	Idle time.Duration
+	// SaveLife is how long a place for a new image waits and receives unless it
+	// is asked for with a life of its own; DefaultSaveLife if zero.
+	SaveLife time.Duration
+	// SaveStall is how long whoever sends an image may be silent; a minute if zero.
+	SaveStall time.Duration
+	// SavePort and SavePorts are the TCP ports on Interface for places without
+	// HTTP: the first, DefaultSavePort if zero, and how many, DefaultSavePorts if zero.
+	SavePort  uint16
+	SavePorts int
+	Version   string // of the program
+	Logger    *slog.Logger
+	Clock     Clock
 	// Authorize decides who may change images over HTTP; if nil, only clients
 	// on this machine may. Its error is shown to the client.
 	Authorize func(*http.Request) error
@@ -127,6 +139,21 @@ func (cfg *Config) defaults() error {
 	}
 	if cfg.Idle == 0 {
 		cfg.Idle = DefaultIdle
+	}
+	if cfg.SaveLife == 0 {
+		cfg.SaveLife = DefaultSaveLife
+	}
+	if cfg.SaveStall == 0 {
+		cfg.SaveStall = stallTime
+	}
+	if cfg.SavePort == 0 {
+		cfg.SavePort = DefaultSavePort
+	}
+	if cfg.SavePorts == 0 {
+		cfg.SavePorts = DefaultSavePorts
+	}
+	if cfg.SaveLife < 0 || cfg.SaveStall < 0 || cfg.SavePorts < 0 || int(cfg.SavePort)+cfg.SavePorts > 1<<16 {
+		return bad("life, patience or ports for saved images out of range")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

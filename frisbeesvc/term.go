@@ -22,6 +22,7 @@ type term struct {
 	work sync.WaitGroup
 
 	scanned atomic.Bool // all images of the directory were looked at
+	places  places
 
 	mu     sync.Mutex // never held while waiting
 	images map[string]*image
@@ -133,6 +134,7 @@ func (t *term) close() {
 		t.s.current = nil
 	}
 	t.s.mu.Unlock()
+	t.places.close()
 	for _, im := range t.all() {
 		im.op.Lock()
 		if l := im.session(); l != nil {

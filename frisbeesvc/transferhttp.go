@@ -86,7 +86,15 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	if err := p.rc.SetReadDeadline(time.Now().Add(stallTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
-	return p.r.Read(b)
+	n, err := p.r.Read(b)
+	if err == io.EOF {
+		// The checks that follow take their time, and a deadline that passes
+		// meanwhile would look like a client that has gone.
+		if derr := p.rc.SetReadDeadline(time.Time{}); derr != nil && !errors.Is(derr, http.ErrNotSupported) {
+			return n, derr
+		}
+	}
+	return n, err
 }
 
 // putImage stores a new image, or a piece of one.
@@ -96,6 +104,9 @@ func (s *Service) putImage(t *term, w http.ResponseWriter, req *http.Request) er
 		return err
 	}
 	if err := s.preconditions(name, req); err != nil {
+		return err
+	}
+	if err := t.places.free(name); err != nil {
 		return err
 	}
 	piece, size, err := s.piece(name, req)

@@ -24,14 +24,16 @@ const (
 
 // Image is an image that was found equal to its manifest.
 type Image struct {
-	Name     string
-	Digest   ndz.Digest   // root digest of the manifest
-	Head     ndz.Manifest // without its chunks
-	Chunks   int
-	Owner    string
-	Origin   string
-	Added    time.Time
-	Modified time.Time // of the file
+	Name   string
+	Digest ndz.Digest   // root digest of the manifest
+	Head   ndz.Manifest // without its chunks
+	Chunks int
+	Owner  string
+	Origin string
+	// Provenance is of images that were saved, nil for others. It is not to be changed.
+	Provenance *Provenance
+	Added      time.Time
+	Modified   time.Time // of the file
 }
 
 // Observer hears what happens to images. Calls come from the goroutine that
@@ -78,7 +80,7 @@ type Catalogue struct {
 	refused map[string]refusal // files that are no images
 	pins    map[string]int     // images that sessions send
 	temps   map[string]bool    // manifests that are being written
-	uploads map[string]bool    // names that somebody uploads
+	uploads map[string]bool    // names that somebody uploads or saves
 }
 
 // entry is what is known of a file with a record. It holds as long as both

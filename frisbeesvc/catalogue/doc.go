@@ -7,6 +7,7 @@
 //	DIR/NAME.manifest.json      its manifest, readable by ndz.DecodeManifest, with
 //	                            provenance and the stamp of the file beside it
 //	DIR/.NAME.partial           an upload that is not complete
+//	DIR/.NAME.saving            an image that a node sends at this moment
 //	DIR/.NAME.manifest.N.tmp    a manifest that is being written
 //
 // Whatever begins with a dot is invisible. An image appears under its name

@@ -31,6 +31,7 @@ type files struct {
 	images    []string
 	manifests []string // names of their images
 	partials  []string // paths
+	savings   []string // paths
 	temps     []string // paths
 }
 
@@ -67,6 +68,8 @@ func (c *Catalogue) walkDir(ctx context.Context, dir string, out *files) error {
 		case !e.Type().IsRegular() && e.Type()&fs.ModeSymlink == 0:
 		case strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(p, partialSuffix):
 			out.partials = append(out.partials, p)
+		case strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(p, savingSuffix):
+			out.savings = append(out.savings, p)
 		case strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(p, tempSuffix) && strings.Contains(p, ".manifest."):
 			out.temps = append(out.temps, p)
 		case strings.HasSuffix(p, manifestSuffix):
@@ -133,7 +136,7 @@ func (c *Catalogue) describe(name string) (Entry, bool) {
 }
 
 // Scan tidies the directory up (half-written manifests, manifests without an
-// image, uploads that nobody went on with) and checks every image, taking
+// image, uploads that nobody went on with, what is left of saves) and checks every image, taking
 // those without a manifest into the catalogue. It goes on after errors and
 // returns all of them.
 func (c *Catalogue) Scan(ctx context.Context) error {
@@ -153,6 +156,9 @@ func (c *Catalogue) Scan(ctx context.Context) error {
 	}
 	for _, p := range found.partials {
 		errs = append(errs, c.removeStale(p))
+	}
+	for _, p := range found.savings {
+		errs = append(errs, c.removeSaving(p))
 	}
 	for _, name := range found.images {
 		if ctx.Err() != nil {
@@ -200,6 +206,19 @@ func (c *Catalogue) removeStale(partial string) error {
 		return ignoreMissing(err)
 	}
 	return explain(ignoreMissing(c.root.Remove(partial)))
+}
+
+// removeSaving removes what is left of a save that this process does not
+// receive: nobody can go on with it.
+func (c *Catalogue) removeSaving(hidden string) error {
+	dir, base := path.Split(hidden)
+	name := dir + strings.TrimSuffix(strings.TrimPrefix(base, "."), savingSuffix)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.uploads[name] {
+		return nil
+	}
+	return explain(ignoreMissing(c.root.Remove(hidden)))
 }
 
 // Has says whether the directory has a file of that name, whatever it is.

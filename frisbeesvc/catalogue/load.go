@@ -114,7 +114,7 @@ func (c *Catalogue) register(r *record) error {
 
 func (r *record) image(name string, st stamp) Image {
 	return Image{Name: name, Digest: r.Root, Head: r.Head(), Chunks: len(r.Chunks), Owner: r.Owner, Origin: r.Origin,
-		Added: r.Added, Modified: st.modified()}
+		Provenance: r.Provenance, Added: r.Added, Modified: st.modified()}
 }
 
 // install replaces what is known of name and tells the observer what is new

@@ -13,6 +13,7 @@ const MaxName = 128
 const (
 	manifestSuffix = ".manifest.json"
 	partialSuffix  = ".partial"
+	savingSuffix   = ".saving"
 	tempSuffix     = ".tmp"
 )
 
@@ -65,6 +66,11 @@ func manifestPath(name string) string { return name + manifestSuffix }
 func partialPath(name string) string {
 	dir, base := path.Split(name)
 	return dir + "." + base + partialSuffix
+}
+
+func savingPath(name string) string {
+	dir, base := path.Split(name)
+	return dir + "." + base + savingSuffix
 }
 
 func tempPath(name string, n uint64) string {

@@ -24,8 +24,10 @@ type record struct {
 	Name   string     `json:"name"`
 	Owner  string     `json:"owner,omitempty"`
 	Origin string     `json:"origin,omitempty"`
-	Added  time.Time  `json:"added"`
-	File   stamp      `json:"file"` // of the image when it was last found equal to the manifest
+	// Provenance is of images that were saved.
+	Provenance *Provenance `json:"provenance,omitempty"`
+	Added      time.Time   `json:"added"`
+	File       stamp       `json:"file"` // of the image when it was last found equal to the manifest
 	ndz.Manifest
 }
 

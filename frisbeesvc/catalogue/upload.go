@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"syscall"
 
 	"loadnode/transfer/ndz"
@@ -63,7 +62,7 @@ func (c *Catalogue) Upload(ctx context.Context, name string, p Piece, body io.Re
 	case p.Total > maxImage || p.First > maxImage:
 		return Image{}, false, fmt.Errorf("upload of %s: %w: %d bytes, at most %d", name, ErrTooLarge, p.Total, maxImage)
 	}
-	if err := c.beginUpload(name); err != nil {
+	if err := c.beginWriting("upload of", name); err != nil {
 		return Image{}, false, err
 	}
 	defer c.endUpload(name)
@@ -72,7 +71,7 @@ func (c *Catalogue) Upload(ctx context.Context, name string, p Piece, body io.Re
 		return Image{}, false, err
 	}
 	defer f.Close()
-	size, err := c.receive(ctx, f, name, p, body)
+	size, err := c.receive(ctx, f, "upload of", name, p, body)
 	if err != nil {
 		if errors.Is(err, ErrSpace) || errors.Is(err, ErrTooLarge) {
 			err = errors.Join(err, c.root.Remove(partialPath(name)))
@@ -124,14 +123,15 @@ func (c *Catalogue) DropPartial(name string) error {
 	return explain(err)
 }
 
-func (c *Catalogue) beginUpload(name string) error {
+// beginWriting takes hold of a name that has no image yet.
+func (c *Catalogue) beginWriting(what, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.uploads[name] {
-		return fmt.Errorf("upload of %s: %w", name, ErrBusy)
+		return fmt.Errorf("%s %s: %w", what, name, ErrBusy)
 	}
 	if _, err := c.root.Lstat(name); err == nil {
-		return fmt.Errorf("upload of %s: %w; remove it first, images are never overwritten", name, ErrExists)
+		return fmt.Errorf("%s %s: %w; remove it first, images are never overwritten", what, name, ErrExists)
 	}
 	c.uploads[name] = true
 	return nil
@@ -145,10 +145,8 @@ func (c *Catalogue) endUpload(name string) {
 
 // openPartial opens the hidden file of an upload at the place where p goes on.
 func (c *Catalogue) openPartial(name string, p Piece) (*os.File, error) {
-	if dir := path.Dir(name); dir != "." {
-		if err := c.root.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return nil, fmt.Errorf("upload of %s: %w", name, explain(err))
-		}
+	if err := c.makeDir(name); err != nil {
+		return nil, fmt.Errorf("upload of %s: %w", name, explain(err))
 	}
 	flags := os.O_RDWR | os.O_CREATE | syscall.O_NONBLOCK
 	if p.First == 0 {
@@ -164,7 +162,7 @@ func (c *Catalogue) openPartial(name string, p Piece) (*os.File, error) {
 	case have != p.First:
 		err = &OffsetError{Image: name, Have: have, Want: p.First}
 	case p.Total != Unknown:
-		err = c.room(name, p.Total-have)
+		err = c.room("upload of", name, p.Total-have)
 	}
 	if err != nil {
 		f.Close()
@@ -177,20 +175,20 @@ func (c *Catalogue) openPartial(name string, p Piece) (*os.File, error) {
 }
 
 // room says whether so many bytes more may be stored.
-func (c *Catalogue) room(name string, need int64) error {
+func (c *Catalogue) room(what, name string, need int64) error {
 	free, err := c.cfg.Free()
 	if err != nil {
 		return err
 	}
 	if free-c.cfg.Reserve < need {
-		return fmt.Errorf("upload of %s: %w: %d bytes are needed, %d are free and %d of them kept in reserve; remove images first",
-			name, ErrSpace, need, free, c.cfg.Reserve)
+		return fmt.Errorf("%s %s: %w: %d bytes are needed, %d are free and %d of them kept in reserve; remove images first",
+			what, name, ErrSpace, need, free, c.cfg.Reserve)
 	}
 	return nil
 }
 
 // receive appends the data of a piece and returns the size of the file then.
-func (c *Catalogue) receive(ctx context.Context, f *os.File, name string, p Piece, body io.Reader) (int64, error) {
+func (c *Catalogue) receive(ctx context.Context, f *os.File, what, name string, p Piece, body io.Reader) (int64, error) {
 	limit := maxImage
 	if p.Total != Unknown {
 		limit = p.Total
@@ -199,27 +197,27 @@ func (c *Catalogue) receive(ctx context.Context, f *os.File, name string, p Piec
 	buf := make([]byte, 256<<10)
 	for {
 		if err := ctx.Err(); err != nil {
-			return size, fmt.Errorf("upload of %s: %w: %w", name, ErrIncomplete, err)
+			return size, fmt.Errorf("%s %s: %w: %w", what, name, ErrIncomplete, err)
 		}
 		n, rerr := body.Read(buf)
 		if size+int64(n) > limit {
-			return size, fmt.Errorf("upload of %s: %w: more than %d bytes", name, ErrTooLarge, limit)
+			return size, fmt.Errorf("%s %s: %w: more than %d bytes", what, name, ErrTooLarge, limit)
 		}
 		if unchecked += int64(n); unchecked > ndz.ChunkSize {
-			if err := c.room(name, unchecked); err != nil {
+			if err := c.room(what, name, unchecked); err != nil {
 				return size, err
 			}
 			unchecked = 0
 		}
 		if _, err := f.Write(buf[:n]); err != nil {
-			return size, fmt.Errorf("upload of %s: %w", name, explain(err))
+			return size, fmt.Errorf("%s %s: %w", what, name, explain(err))
 		}
 		size += int64(n)
 		if rerr == io.EOF {
 			return size, nil
 		}
 		if rerr != nil {
-			return size, fmt.Errorf("upload of %s: %w after %d bytes: %w", name, ErrIncomplete, size, rerr)
+			return size, fmt.Errorf("%s %s: %w after %d bytes: %w", what, name, ErrIncomplete, size, rerr)
 		}
 	}
 }
@@ -255,25 +253,7 @@ func (c *Catalogue) finish(ctx context.Context, f *os.File, name string, size in
 // publish gives a complete and checked file its name, and then its record.
 // After a crash in between the file is taken in again at the next start.
 func (c *Catalogue) publish(f *os.File, r *record) error {
-	partial := partialPath(r.Name)
-	c.mu.Lock()
-	err := c.root.Link(partial, r.Name)
-	switch {
-	case errors.Is(err, os.ErrExist):
-		err = ErrExists
-	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOTSUP), errors.Is(err, syscall.EMLINK):
-		// A file system without hard links. Nobody but this process should
-		// put files here, and the lock is held.
-		if _, serr := c.root.Lstat(r.Name); serr == nil {
-			err = ErrExists
-		} else {
-			err = c.root.Rename(partial, r.Name)
-		}
-	case err == nil:
-		err = c.root.Remove(partial)
-	}
-	c.mu.Unlock()
-	if err != nil {
+	if err := c.link(partialPath(r.Name), r.Name); err != nil {
 		return err
 	}
 	fi, err := f.Stat()
@@ -282,6 +262,27 @@ func (c *Catalogue) publish(f *os.File, r *record) error {
 	}
 	r.File = stampOf(fi)
 	return c.register(r)
+}
+
+// link gives a hidden file the name of an image, if nothing has that name.
+func (c *Catalogue) link(hidden, name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.root.Link(hidden, name)
+	switch {
+	case errors.Is(err, os.ErrExist):
+		return ErrExists
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOTSUP), errors.Is(err, syscall.EMLINK):
+		// A file system without hard links. Nobody but this process should
+		// put files here, and the lock is held.
+		if _, serr := c.root.Lstat(name); serr == nil {
+			return ErrExists
+		}
+		return c.root.Rename(hidden, name)
+	case err != nil:
+		return err
+	}
+	return c.root.Remove(hidden)
 }
 
 // contextReader ends with its context.
