@@ -40,6 +40,10 @@ func (i *images) receive(r bus.Request) (any, error) {
 		p.URL, p.Token, p.Address = "", "", "127.0.0.1:9000"
 	}
 	i.places[q.Lease], i.asked[q.Lease], i.tokens = p, q, append(i.tokens, p.Token)
+	if i.orphaned > 0 {
+		i.orphaned--
+		p.State, p.Token = events.PlaceReceiving, ""
+	}
 	return *p, nil
 }
 
@@ -50,8 +54,8 @@ func (i *images) abandon(r bus.Request) (any, error) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if p := i.places[q.Lease]; p != nil && p.State != events.PlaceStored {
-		delete(i.places, q.Lease)
+	if p := i.places[q.Lease]; p != nil && (p.State == events.PlaceOpen || p.State == events.PlaceReceiving) {
+		p.State, p.Token, p.Message = events.PlaceFailed, "", "the save was given up"
 	}
 	return nil, nil
 }
@@ -98,7 +102,7 @@ func (i *images) waiting() []string {
 	defer i.mu.Unlock()
 	out := []string{}
 	for l, p := range i.places {
-		if p.State != events.PlaceStored {
+		if p.State == events.PlaceOpen || p.State == events.PlaceReceiving {
 			out = append(out, fmt.Sprintf("%s is %s", l, p.State))
 		}
 	}

@@ -116,16 +116,8 @@ func (k *keeper) save(ctx context.Context, s job.State, e job.Effect) (job.Input
 	if err != nil {
 		return k.placeless(s, e, err)
 	}
-	if place.State == events.PlaceStored || place.State == events.PlaceFailed {
-		// The agent has come to an end, or another one begins now.
-		reply, err := h.command(ctx, tb, e.Node, events.VerbProbe, k.ref(e))
-		switch {
-		case err != nil:
-			return nil, err
-		case reply.Job == k.key.job && reply.Attempt == e.Attempt:
-			return nil, nil // it tells, now that it was asked
-		}
-		return job.Placed{Node: e.Node, Attempt: e.Attempt, Place: place}, nil
+	if place.State != events.PlaceOpen {
+		return k.afterwards(ctx, s, e, place)
 	}
 	_, err = h.command(ctx, tb, e.Node, events.VerbSave, events.SaveCommand{
 		NodeRef: k.ref(e), Effect: e.ID, Image: s.Image(), Place: place, Disk: n.Disk, Level: s.Plan.Save.Level, Deadline: lastMoment(s, e),
@@ -137,6 +129,25 @@ func (k *keeper) save(ctx context.Context, s job.State, e job.Effect) (job.Input
 		return job.NotLoaded{Node: e.Node, Attempt: e.Attempt, Error: *refusal}, nil
 	}
 	return nil, err
+}
+
+// afterwards looks after an attempt whose place is used already: its agent is
+// at work or has ended, or it was started anew and cannot begin there again.
+func (k *keeper) afterwards(ctx context.Context, s job.State, e job.Effect, place events.Place) (job.Input, error) {
+	reply, err := k.h.command(ctx, k.key.testbed, e.Node, events.VerbProbe, k.ref(e))
+	switch {
+	case err != nil:
+		return nil, err
+	case reply.Job == k.key.job && reply.Attempt == e.Attempt:
+		return nil, nil // it tells, now that it was asked
+	case place.State == events.PlaceReceiving:
+		// What comes there has lost its sender, or is of somebody else.
+		if err := k.h.abandon(ctx, k.key, s.Image(), e.Attempt); err != nil {
+			return nil, err
+		}
+		return nil, &later{err: fmt.Errorf("the place of %s is given up", e.ID)}
+	}
+	return job.Placed{Node: e.Node, Attempt: e.Attempt, Place: place}, nil
 }
 
 // lastMoment is when an attempt that is to begin by the deadline of the effect

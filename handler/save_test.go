@@ -201,6 +201,7 @@ func TestSaveFaults(t *testing.T) {
 		{"never boots", func(_ *world, n *node) { n.deaf = 1 }, events.KindRebootRequested, true, "", 2, 2},
 		{"claims what it did not do", func(_ *world, n *node) { n.claims = 1 }, "", false, store, 1, 1},
 		{"is believed when the image is read", func(w *world, _ *node) { w.svc.busy = 3 }, "", true, "", 1, 1},
+		{"an agent that forgot what it had begun", func(w *world, _ *node) { w.svc.orphaned = 1 }, "", true, "", 2, 1},
 		{"stored, and the node vanishes", func(_ *world, n *node) { n.mute = 1 }, events.KindSaveStarted, true, "", 2, 2},
 		{"does not halt", func(_ *world, n *node) { n.stuck = 99 }, events.KindShutdownRequested, true, "", 1, 1},
 	} {

@@ -317,7 +317,9 @@ type images struct {
 	asked  map[string]events.ReceiveRequest // the first for each lease
 	had    map[string]bool                  // images that were saved
 	tokens []string                         // that were given out
-	busy   int                              // questions about places that stored ones answer with receiving
+	// orphaned places receive from the beginning, and nobody knows whom from.
+	orphaned int
+	busy     int // questions about places that stored ones answer with receiving
 }
 
 func newImages(w *world) *images {
