@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,17 +20,7 @@ type drivers map[key]power.Driver
 func newDrivers(inv *inventory.Inventory, req power.Requester, make_ func(inventory.Power, power.Deps) (power.Driver, error)) (drivers, error) {
 	d := make(drivers)
 	bySpec := make(map[string]power.Driver)
-	deps := power.Deps{Requester: req, Addresses: func(testbed, node string) (mac, ip string) {
-		if tb, ok := inv.Testbed(testbed); ok {
-			if n, ok := tb.Node(node); ok {
-				mac = n.MAC
-				if n.IP.IsValid() {
-					ip = n.IP.String()
-				}
-			}
-		}
-		return mac, ip
-	}}
+	deps := power.Deps{Requester: req, Addresses: inv.Addresses, Place: inv.Place}
 	for _, tb := range inv.Testbeds() {
 		for _, n := range tb.Nodes() {
 			spec := fmt.Sprintf("%q", n.Power)
@@ -90,7 +81,9 @@ func (k *keeper) reboot(ctx context.Context, s job.State, e job.Effect) (job.Inp
 			// time; if not, the deadline leads to the next attempt.
 			return nil, nil
 		}
-		if answers && native && !e.Hard {
+		// A driver that leads the next start into the network has to be asked
+		// itself: the agent's reboot would lead to the disk.
+		if answers && native && !e.Hard && !power.Netboots(drv) {
 			cmd := events.LeaveCommand{NodeRef: k.ref(e), Effect: e.ID}
 			cmd.Boot = reply.Boot
 			if _, err := h.command(ctx, tb, e.Node, events.VerbReboot, cmd); err == nil {
@@ -106,7 +99,16 @@ func (k *keeper) reboot(ctx context.Context, s job.State, e job.Effect) (job.Inp
 	if st.Power == power.Off {
 		action = events.PowerOn
 	}
-	_, err := drv.Do(ctx, power.Request{Testbed: tb, Node: e.Node, Action: action, Effect: e.ID, Netboot: true})
+	req := power.Request{Testbed: tb, Node: e.Node, Action: action, Effect: e.ID, Netboot: true}
+	_, err := drv.Do(ctx, req)
+	if errors.Is(err, power.ErrUnsupported) && action == events.PowerReset && st.Power == power.Unknown {
+		// Magic packets: nobody knows whether the node is on, and if it is off
+		// this helps.
+		req.Action = events.PowerOn
+		if _, onErr := drv.Do(ctx, req); onErr == nil {
+			err = nil
+		}
+	}
 	if err != nil && k.hopeless(err, e.Deadline, s.Plan.Budgets.CheckIn) {
 		return job.NotBooted{Node: e.Node, Attempt: e.Attempt, Message: fmt.Sprintf("power %s: %v", action, err)}, nil
 	}

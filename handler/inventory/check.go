@@ -347,17 +347,9 @@ func (c *checker) settle(path []string, f *fileTestbed, tb *Testbed) {
 			c.settings(here, &own.fileSettings)
 			n.apply(&own.fileSettings)
 		}
-		for _, word := range n.Power.Command {
-			for _, missing := range []struct {
-				placeholder string
-				known       bool
-			}{{"{mac}", n.MAC != ""}, {"{ip}", n.IP.IsValid()}} {
-				if !missing.known && strings.Contains(word, missing.placeholder) {
-					c.bad(here, "the power command of %s uses %s, which is not known; add it to the node", n.Name, missing.placeholder)
-				}
-			}
-		}
+		c.nodePower(here, n)
 	}
+	c.ownController(path, tb)
 }
 
 // apply lets what the settings say win over what the node has.
@@ -381,13 +373,7 @@ func (n *Node) apply(s *fileSettings) {
 		n.Protected = *s.Protected
 	}
 	if s.Power != nil {
-		n.Power = Power{
-			Driver: s.Power.Driver, Command: slices.Clone(s.Power.Command),
-			Timeout: defaultAction, Escalate: s.Power.Escalate,
-		}
-		if s.Power.Timeout != nil {
-			n.Power.Timeout = *s.Power.Timeout
-		}
+		n.Power = s.Power.spec()
 	}
 	if s.Boot != nil {
 		n.Boot = Boot{Driver: s.Boot.Driver, Image: s.Boot.Image, Args: s.Boot.Args, Checkin: s.Boot.Checkin}

@@ -29,11 +29,39 @@
 //
 // power: bus asks omf.v1.svc.<testbed>.power.<node>.<verb>; exec runs command,
 // a list of words without a shell in which {node} {action} {testbed} {effect}
-// {mac} {ip} are replaced. legacy: connect is dial (the bridge connects to the
-// agent's port) or listen (the agent connects to the bridge); with any_system
+// {mac} {ip} are replaced. The other drivers are below. legacy: connect is dial
+// (the bridge connects to the agent's port) or listen (the agent connects to the bridge); with any_system
 // disks are loaded although the node does not say that it runs the imaging
 // system. legacy, power and boot are taken as a whole from the node, else from
 // its last group, else from the defaults.
+//
+// # Power drivers
+//
+//	power: {driver: bus}                   # a service on the bus: simulator or resident agent
+//	power: {driver: exec, command: [/usr/local/bin/power, "{node}", "{action}"]}
+//	power: {driver: cmc, form: orbit, url: "http://cmc:5012/cmc"}      # ORBIT's chassis manager; nodes by x and y
+//	power: {driver: cmc, form: orbit5, url: …, domain: omf.nicta}      # the same of OMF 5; nodes by hrn
+//	power: {driver: cmc, form: card, url: "http://reboot{digits}"}     # a card at each node
+//	power: {driver: redfish, url: "https://bmc-{node}", user: admin, password_file: /etc/loadnode/bmc.password}
+//	power: {driver: ipmi, host: "bmc-{node}", user: admin, password_env: BMC_PASSWORD}
+//	power: {driver: wol, interface: eth1}  # magic packets: on only
+//	power: {driver: agent}                 # the node's own agent: soft and reset only
+//
+// Every driver takes timeout (of one action) and escalate. In url, host and
+// system {node} {digits} {x} {y} {ip} stand for the node, {digits} for those at
+// the end of its name, so that one line of defaults is enough for a testbed.
+//
+// redfish also takes auth (basic, or session), system (the path of the
+// ComputerSystem; needed where there is more than one), one of fingerprint
+// (SHA-256 of the certificate), ca_file and insecure: true, and bootdev (pxe:
+// the next start is told to boot from the network once; none: it does so by
+// itself). ipmi also takes bootdev and program (/usr/bin/ipmitool). wol takes
+// interface and broadcast (address:port).
+//
+// A password is in a file of its own (password_file, read anew for each action,
+// refused if everybody may read it), in the environment of the service
+// (password_env), or here (password): then Load refuses an inventory that
+// anybody but its owner may read.
 //
 // With legacy: {connect: multicast} agent and bridge meet on two groups: group,
 // where agents hear (224.4.0.1:9006), and answers, where they answer

@@ -78,6 +78,24 @@ type (
 		Command  []string       `yaml:"command"`
 		Timeout  *time.Duration `yaml:"timeout"`
 		Escalate time.Duration  `yaml:"escalate"`
+
+		Form         string `yaml:"form"`
+		URL          string `yaml:"url"`
+		Domain       string `yaml:"domain"`
+		Host         string `yaml:"host"`
+		User         string `yaml:"user"`
+		Password     string `yaml:"password"`
+		PasswordFile string `yaml:"password_file"`
+		PasswordEnv  string `yaml:"password_env"`
+		Auth         string `yaml:"auth"`
+		System       string `yaml:"system"`
+		Fingerprint  string `yaml:"fingerprint"`
+		CAFile       string `yaml:"ca_file"`
+		Insecure     bool   `yaml:"insecure"`
+		Bootdev      string `yaml:"bootdev"`
+		Program      string `yaml:"program"`
+		Interface    string `yaml:"interface"`
+		Broadcast    string `yaml:"broadcast"`
 	}
 	fileBoot struct {
 		Driver  string        `yaml:"driver"`
@@ -102,10 +120,37 @@ func Load(path string) (*Inventory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read inventory %s: %w", path, err)
 	}
-	return parse(path, text)
+	inv, err := parse(path, text)
+	if err != nil {
+		return nil, err
+	}
+	if node := inv.secret(); node != "" {
+		st, err := f.Stat()
+		if err != nil {
+			return nil, fmt.Errorf("read inventory: %w", err)
+		}
+		if st.Mode().Perm()&0o077 != 0 {
+			return nil, fmt.Errorf("%w: %s: it holds a password (power of %s) and others may read it (mode %04o); write password_file or password_env in its place, or chmod 600 %s",
+				ErrInvalid, path, node, st.Mode().Perm(), path)
+		}
+	}
+	return inv, nil
 }
 
-// Parse checks an inventory. Errors call it "inventory".
+// secret names the first node whose power has its password in the file.
+func (inv *Inventory) secret() string {
+	for _, tb := range inv.testbeds {
+		for _, n := range tb.nodes {
+			if n.Power.Password != "" {
+				return n.Name
+			}
+		}
+	}
+	return ""
+}
+
+// Parse checks an inventory. Errors call it "inventory". Who may read the file
+// it came from is not known here; see Load.
 func Parse(text []byte) (*Inventory, error) { return parse("inventory", text) }
 
 func parse(name string, text []byte) (*Inventory, error) {

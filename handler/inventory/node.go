@@ -18,8 +18,13 @@ const (
 
 // Drivers of power and of the boot flag.
 const (
-	PowerBus  = "bus"  // a service on the bus: resident agent or simulator
-	PowerExec = "exec" // a script
+	PowerBus     = "bus"     // a service on the bus: resident agent or simulator
+	PowerExec    = "exec"    // a script
+	PowerCMC     = "cmc"     // ORBIT's chassis manager, or a card at each node, over HTTP
+	PowerRedfish = "redfish" // a management controller that speaks Redfish
+	PowerIPMI    = "ipmi"    // one that speaks IPMI, through ipmitool
+	PowerWOL     = "wol"     // magic packets: on only
+	PowerAgent   = "agent"   // the node's own agent: soft and reset only
 
 	BootNone      = "none"     // nodes start into the imaging system by other means
 	BootPxelinux  = "pxelinux" // links in an existing TFTP tree
@@ -31,8 +36,30 @@ const (
 	defaultAction = 30 * time.Second
 )
 
+// Forms of the power driver cmc.
+const (
+	FormOrbit  = "orbit"  // a service for all nodes, named by x and y (OMF 4)
+	FormOrbit5 = "orbit5" // a service for all nodes, named by hrn and domain (OMF 5)
+	FormCard   = "card"   // a card at each node (rhubarbe)
+)
+
+// Ways to say who asks a Redfish service.
+const (
+	AuthBasic   = "basic"
+	AuthSession = "session"
+)
+
+// What a management controller is told to boot from when the next start is to
+// lead into the imaging system.
+const (
+	BootdevPXE  = "pxe"  // once, from the network
+	BootdevNone = "none" // nothing: the firmware tries the network first anyhow
+)
+
 // PowerDrivers lists the power drivers that a file may name.
-func PowerDrivers() []string { return []string{PowerBus, PowerExec} }
+func PowerDrivers() []string {
+	return []string{PowerBus, PowerExec, PowerCMC, PowerRedfish, PowerIPMI, PowerWOL, PowerAgent}
+}
 
 // BootDrivers lists the boot drivers that a file may name.
 func BootDrivers() []string { return []string{BootNone, BootPxelinux, BootBuiltin} }
@@ -43,8 +70,28 @@ type Power struct {
 	Command []string      // exec: program (absolute path) and arguments with placeholders
 	Timeout time.Duration // of one action; 30 s unless the file says otherwise, at most 1 h
 	// Escalate is how long the node's own system has to obey a soft action
-	// before the hard one follows; 0: as the handler is configured.
+	// before the hard one follows; 0: as the handler is configured. A job
+	// waits for the slowest of its nodes.
 	Escalate time.Duration
+
+	Form   string // cmc: FormOrbit, FormOrbit5 or FormCard
+	URL    string // cmc, redfish: where it is, with Targets; no slash at the end
+	Domain string // cmc: what the service calls the testbed; empty: by its name
+	Host   string // ipmi: name or address, with a port behind a colon or without; with Targets
+	User   string // redfish, ipmi
+	// At most one of the three says the password (redfish, ipmi): itself, a
+	// file whose first line it is, an environment variable.
+	Password, PasswordFile, PasswordEnv string
+
+	Auth        string // redfish: AuthBasic or AuthSession
+	System      string // redfish: path of the ComputerSystem, with Targets; empty: the only one
+	Fingerprint string // redfish: SHA-256 of the certificate, 64 lower-case hexadecimal digits
+	CAFile      string // redfish: certificates that sign the service's
+	Insecure    bool   // redfish: whoever answers is believed
+	Bootdev     string // redfish, ipmi: BootdevPXE or BootdevNone
+	Program     string // ipmi: absolute path of ipmitool
+	Interface   string // wol: that the packets leave by; empty: as the broadcast address is routed
+	Broadcast   string // wol: address and port that they go to; empty: the interface's, or 255.255.255.255:9
 }
 
 // Boot says how a node is led into the imaging system.

@@ -1,8 +1,6 @@
 package inventory
 
 import (
-	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +18,6 @@ const (
 const (
 	maxAction  = time.Hour
 	maxCheckin = 24 * time.Hour
-	maxWords   = 64
 )
 
 // settings checks what defaults, groups and nodes have in common.
@@ -56,22 +53,6 @@ func (c *checker) settings(path []string, s *fileSettings) {
 	}
 }
 
-func (c *checker) power(path []string, p *filePower) {
-	c.oneOf(under(path, "driver"), p.Driver, PowerDrivers()...)
-	if p.Timeout != nil {
-		c.duration(under(path, "timeout"), *p.Timeout, time.Millisecond, maxAction)
-	}
-	c.duration(under(path, "escalate"), p.Escalate, 0, maxAction)
-	switch {
-	case p.Driver == PowerExec:
-		if err := CheckCommand(p.Command); err != nil {
-			c.bad(under(path, "command"), "%v", err)
-		}
-	case len(p.Command) > 0:
-		c.bad(under(path, "command"), "the power driver %s has no command; it belongs to %s", clip(p.Driver), PowerExec)
-	}
-}
-
 func (c *checker) oneOf(path []string, value string, allowed ...string) {
 	key := path[len(path)-1]
 	switch {
@@ -93,45 +74,4 @@ func (c *checker) duration(path []string, d, least, most time.Duration) {
 	if d < least || d > most {
 		c.bad(path, "%s %s; allowed are %s to %s", path[len(path)-1], d, least, most)
 	}
-}
-
-// Placeholders lists what is replaced in the words of a power command.
-func Placeholders() []string {
-	return []string{"{node}", "{action}", "{testbed}", "{effect}", "{mac}", "{ip}"}
-}
-
-var placeholder = regexp.MustCompile(`\{[a-zA-Z_]+\}`)
-
-// CheckCommand checks the command of a power driver: 1 to 64 words, the first
-// an absolute path without placeholders, no placeholder that does not exist,
-// and {action} somewhere.
-func CheckCommand(words []string) error {
-	if len(words) == 0 {
-		return fmt.Errorf(`the command is missing; write command: [/usr/local/bin/power, "{node}", "{action}"]`)
-	}
-	if len(words) > maxWords {
-		return fmt.Errorf("the command has %d words, allowed are %d", len(words), maxWords)
-	}
-	action := false
-	for i, w := range words {
-		if len(w) > 4096 || strings.ContainsRune(w, 0) {
-			return fmt.Errorf("word %d of the command is longer than 4096 bytes or has a zero byte", i+1)
-		}
-		for _, p := range placeholder.FindAllString(w, -1) {
-			if !slices.Contains(Placeholders(), p) {
-				return fmt.Errorf("the command uses %s; there are %s", clip(p), strings.Join(Placeholders(), " "))
-			}
-			if i == 0 {
-				return fmt.Errorf("the program %q cannot depend on %s; use it in the words behind", clip(w), p)
-			}
-			action = action || p == "{action}"
-		}
-	}
-	if !strings.HasPrefix(words[0], "/") {
-		return fmt.Errorf("the program %q is not an absolute path; write /usr/local/bin/… (for a line of shell: [/bin/sh, -c, …])", clip(words[0]))
-	}
-	if !action {
-		return fmt.Errorf("the command does not use {action}, so on and off would be the same")
-	}
-	return nil
 }

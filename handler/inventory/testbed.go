@@ -58,6 +58,17 @@ func (inv *Inventory) Addresses(testbed, node string) (mac, ip string) {
 	return n.MAC, ip
 }
 
+// Place returns where a node stands in the grid, 0 and 0 outside of it: what
+// chassis managers know nodes by.
+func (inv *Inventory) Place(testbed, node string) (x, y int) {
+	if tb, ok := inv.Testbed(testbed); ok {
+		if n, ok := tb.Node(node); ok {
+			return n.X, n.Y
+		}
+	}
+	return 0, 0
+}
+
 // Testbed is a set of nodes that jobs are run on together (OMF's domain).
 type Testbed struct {
 	Name          string

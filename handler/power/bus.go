@@ -8,8 +8,8 @@ import (
 	"loadnode/handler/inventory"
 )
 
-// bus asks whoever serves the node's power on the bus.
-type bus struct {
+// service asks whoever serves the node's power on the bus.
+type service struct {
 	requester Requester
 	spec      inventory.Power
 }
@@ -18,13 +18,13 @@ func newBus(spec inventory.Power, deps Deps) (Driver, error) {
 	if deps.Requester == nil {
 		return nil, fmt.Errorf("power driver bus: %w: it is not connected to a bus", ErrDriver)
 	}
-	return &bus{deps.Requester, spec}, nil
+	return &service{deps.Requester, spec}, nil
 }
 
 // Repeatable: the service acts once for each effect.
-func (b *bus) Repeatable() bool { return true }
+func (b *service) Repeatable() bool { return true }
 
-func (b *bus) Do(ctx context.Context, r Request) (State, error) {
+func (b *service) Do(ctx context.Context, r Request) (State, error) {
 	if err := check(r); err != nil {
 		return State{}, err
 	}

@@ -54,6 +54,9 @@ var (
 	// ErrRequest is for a request that names no node, or one that cannot be
 	// handed to a controller.
 	ErrRequest = errors.New("power request is not valid")
+	// ErrUnsupported is for an action that the driver of the node does not
+	// have, such as off for magic packets.
+	ErrUnsupported = errors.New("the power driver cannot do this")
 )
 
 // Actions lists the actions.
@@ -65,7 +68,25 @@ func Actions() []string {
 }
 
 // Drivers lists the drivers that New can make.
-func Drivers() []string { return []string{inventory.PowerBus, inventory.PowerExec} }
+func Drivers() []string {
+	return []string{
+		inventory.PowerBus, inventory.PowerExec, inventory.PowerCMC, inventory.PowerRedfish,
+		inventory.PowerIPMI, inventory.PowerWOL, inventory.PowerAgent,
+	}
+}
+
+// Netbooter is a driver that can lead the start that follows into the network:
+// with a boot flag of its own, Request.Netboot is more than a remark.
+type Netbooter interface {
+	// Netboots reports whether it does so for Request.Netboot.
+	Netboots() bool
+}
+
+// Netboots reports whether a driver leads a start into the network by itself.
+func Netboots(d Driver) bool {
+	n, ok := d.(Netbooter)
+	return ok && n.Netboots()
+}
 
 // Requester sends a request on the bus and decodes the answer into resp. A
 // refusal by the far side is an error.
@@ -79,12 +100,24 @@ type Addresses func(testbed, node string) (mac, ip string)
 
 // Deps is what drivers need of their surroundings.
 type Deps struct {
-	Requester Requester // for bus
-	Addresses Addresses // for {mac} and {ip} of exec; may be nil without them
-	// Environ is the environment of scripts, as os.Environ. Empty: PATH with
+	Requester Requester // for bus and agent
+	Addresses Addresses // for wol, and for {mac} and {ip}; may be nil without them
+	// Place finds where a node stands in the grid, 0 and 0 outside of it: for
+	// cmc, and for {x} and {y}.
+	Place func(testbed, node string) (x, y int)
+	// Environ is the environment of programs, as os.Environ. Empty: PATH with
 	// the system directories and the C locale. A service's own environment may
 	// hold credentials and is not for scripts.
 	Environ []string
+	// Getenv reads password_env; nil: os.Getenv.
+	Getenv func(name string) string
+}
+
+func (d Deps) environ() []string {
+	if len(d.Environ) > 0 {
+		return slices.Clone(d.Environ)
+	}
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 }
 
 // New makes the driver that an inventory asks for. A driver may serve any
@@ -93,11 +126,12 @@ func New(spec inventory.Power, deps Deps) (Driver, error) {
 	if spec.Timeout <= 0 {
 		return nil, fmt.Errorf("power driver %s: %w: its timeout is %s, want 30s or so", spec.Driver, ErrDriver, spec.Timeout)
 	}
-	switch spec.Driver {
-	case inventory.PowerBus:
-		return newBus(spec, deps)
-	case inventory.PowerExec:
-		return newExec(spec, deps)
+	makers := map[string]func(inventory.Power, Deps) (Driver, error){
+		inventory.PowerBus: newBus, inventory.PowerExec: newExec, inventory.PowerCMC: newCMC, inventory.PowerRedfish: newRedfish,
+		inventory.PowerIPMI: newIPMI, inventory.PowerWOL: newWOL, inventory.PowerAgent: newAgent,
+	}
+	if newDriver := makers[spec.Driver]; newDriver != nil {
+		return newDriver(spec, deps)
 	}
 	return nil, fmt.Errorf("%w: %q; there are %s", ErrDriver, spec.Driver, strings.Join(Drivers(), ", "))
 }

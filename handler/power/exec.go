@@ -55,11 +55,7 @@ func newExec(spec inventory.Power, deps Deps) (Driver, error) {
 		return nil, fmt.Errorf("power driver exec: %w: %w", ErrDriver, err)
 	}
 	spec.Command = slices.Clone(spec.Command)
-	environ := deps.Environ
-	if len(environ) == 0 {
-		environ = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	}
-	return &script{spec, deps, slices.Clone(environ)}, nil
+	return &script{spec, deps, deps.environ()}, nil
 }
 
 // Repeatable: nobody knows what a script remembers.
@@ -83,10 +79,20 @@ func (s *script) run(ctx context.Context, r Request) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
+	text, err := run(ctx, words, s.environ)
+	if err != nil {
+		return State{}, err
+	}
+	return parseAnswer(text, r.Action == events.PowerStatus)
+}
+
+// run runs a program and returns what it printed. Its errors are an *ExitError
+// or that of the context.
+func run(ctx context.Context, words, environ []string) (string, error) {
 	stdout := &head{most: maxOutput}
 	stderr := &tail{most: maxStderr}
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
-	cmd.Env = s.environ
+	cmd.Env = environ
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	// A script's children must end with it, or a stuck one would hold its
@@ -94,7 +100,7 @@ func (s *script) run(ctx context.Context, r Request) (State, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
 	cmd.WaitDelay = outputWait
-	err = cmd.Run()
+	err := cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
 		// The script is done and well; something it left behind still held
 		// its output.
@@ -103,9 +109,9 @@ func (s *script) run(ctx context.Context, r Request) (State, error) {
 	}
 	if err != nil && ctx.Err() != nil {
 		if said := stderr.lines(); said != "" {
-			return State{}, fmt.Errorf("%w; it said: %s", ctx.Err(), said)
+			return "", fmt.Errorf("%w; it said: %s", ctx.Err(), said)
 		}
-		return State{}, ctx.Err()
+		return "", ctx.Err()
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -113,15 +119,15 @@ func (s *script) run(ctx context.Context, r Request) (State, error) {
 		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 			e.Signal = ws.Signal().String()
 		}
-		return State{}, e
+		return "", e
 	}
 	if err != nil {
-		return State{}, fmt.Errorf("run %s: %w", words[0], err)
+		return "", fmt.Errorf("run %s: %w", words[0], err)
 	}
 	if stdout.over {
-		return State{}, fmt.Errorf("%w: it printed more than %d bytes", ErrAnswer, maxOutput)
+		return "", fmt.Errorf("%w: it printed more than %d bytes", ErrAnswer, maxOutput)
 	}
-	return parseAnswer(string(stdout.text), r.Action == events.PowerStatus)
+	return string(stdout.text), nil
 }
 
 // killGroup ends a script and all of its children that stayed in its group.
@@ -137,10 +143,7 @@ func killGroup(pid int) error {
 func (s *script) words(r Request) ([]string, error) {
 	values := []string{"{node}", r.Node, "{action}", r.Action, "{testbed}", r.Testbed, "{effect}", r.Effect}
 	if s.uses("{mac}") || s.uses("{ip}") {
-		var mac, ip string
-		if s.deps.Addresses != nil {
-			mac, ip = s.deps.Addresses(r.Testbed, r.Node)
-		}
+		mac, ip := s.deps.addresses(r)
 		if mac == "" && s.uses("{mac}") || ip == "" && s.uses("{ip}") {
 			return nil, fmt.Errorf("%w: the inventory does not know mac or ip of %s, which the command uses", ErrRequest, r.Node)
 		}

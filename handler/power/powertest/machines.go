@@ -53,6 +53,31 @@ func (m *Machines) Look(node string) Machine {
 	return Machine{}
 }
 
+// Do acts on a machine from outside, as a controller of its own does. It ends
+// with the error of a broken one, and waits with the caller for one that hangs.
+func (m *Machines) Do(ctx context.Context, node, action string) (Machine, error) {
+	m.mu.Lock()
+	hangs := m.hanging[node]
+	m.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return Machine{}, ctx.Err()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, ok := m.nodes[node]
+	if !ok {
+		return Machine{}, fmt.Errorf("no machine %s", node)
+	}
+	if err := m.broken[node]; err != nil {
+		return Machine{}, err
+	}
+	if action != events.PowerStatus {
+		n.do(action)
+	}
+	return n.Machine, nil
+}
+
 // Break makes every request for the node end with err; nil repairs it.
 func (m *Machines) Break(node string, err error) {
 	m.mu.Lock()
