@@ -22,7 +22,7 @@ type fakeDisk struct {
 	sector    int
 }
 
-func fakeGate(t *testing.T, mounts string, disks ...fakeDisk) disk.Gate {
+func fakeGate(t testing.TB, mounts string, disks ...fakeDisk) disk.Gate {
 	t.Helper()
 	root := t.TempDir()
 	write := func(text string, path ...string) {
@@ -65,23 +65,48 @@ func TestSelectDisk(t *testing.T) {
 		fakeDisk{name: "sdc", sectors: 4000 * gb, serial: "USB", removable: true},
 	)
 	for selector, want := range map[string]any{
-		"/dev/sda":       "sda",
-		"sdb":            "sdb",
-		"serial=B2":      "sdb",
-		"largest":        "nvme0n1", // not the USB disk
-		"first-nvme":     "nvme0n1",
-		"size=250G":      "nvme1n1",
-		"size=1T":        "nvme0n1",
-		"size=1000000K":  disk.ErrNotFound,
-		"size=500G":      disk.ErrAmbiguous,
-		"size=":          disk.ErrNotFound,
-		"size=-1":        disk.ErrNotFound,
-		"size=99999999T": disk.ErrNotFound,
-		"serial=":        disk.ErrNotFound,
-		"serial=ZZ":      disk.ErrNotFound,
-		"only":           disk.ErrAmbiguous,
-		"":               disk.ErrNotFound,
-		"/dev/sdz":       disk.ErrNotFound,
+		"/dev/sda":          "sda",
+		"sdb":               "sdb",
+		"serial=B2":         "sdb",
+		"largest":           "nvme0n1", // not the USB disk
+		"smallest":          "nvme1n1",
+		"/dev/sdc":          "sdc", // what is named is meant
+		"serial=USB":        "sdc",
+		"first":             "nvme0n1",
+		"second":            "nvme1n1",
+		"third":             "sda",
+		"fourth":            disk.ErrNotFound,
+		"first-scsi":        "sda",
+		"first-virtio":      disk.ErrNotFound,
+		"first-floppy":      disk.ErrNotFound,
+		"size>=600G":        "nvme0n1",
+		"size>=4T":          disk.ErrNotFound,
+		"size<=300G":        "nvme1n1",
+		"size<=600G":        disk.ErrAmbiguous,
+		"size=465Gi":        disk.ErrAmbiguous,
+		"size=931Gi":        "nvme0n1",
+		"size=250000000000": "nvme1n1",
+		"size=250000000001": disk.ErrNotFound,
+		"size>500G":         disk.ErrNotFound,
+		"size=5 G":          disk.ErrNotFound,
+		"colour=blue":       disk.ErrNotFound,
+		"/dev/hda":          disk.ErrAmbiguous,
+		"/dev/hdb":          disk.ErrNotFound,
+		" sda":              disk.ErrNotFound,
+		"../sda":            disk.ErrNotFound,
+		"first-nvme":        "nvme0n1",
+		"size=250G":         "nvme1n1",
+		"size=1T":           "nvme0n1",
+		"size=1000000K":     disk.ErrNotFound,
+		"size=500G":         disk.ErrAmbiguous,
+		"size=":             disk.ErrNotFound,
+		"size=-1":           disk.ErrNotFound,
+		"size=99999999T":    disk.ErrNotFound,
+		"serial=":           disk.ErrNotFound,
+		"serial=ZZ":         disk.ErrNotFound,
+		"only":              disk.ErrAmbiguous,
+		"":                  disk.ErrNotFound,
+		"/dev/sdz":          disk.ErrNotFound,
 	} {
 		info, err := selectDisk(gate, selector)
 		if wanted, ok := want.(error); ok {
@@ -98,6 +123,54 @@ func TestSelectDisk(t *testing.T) {
 	require.ErrorIs(t, err, disk.ErrNotFound)
 	_, err = selectDisk(fakeGate(t, ""), "largest")
 	require.ErrorIs(t, err, disk.ErrNotFound)
+}
+
+// TestLegacyDisk: /dev/hda is the only disk of a machine that has no IDE driver, and only that.
+func TestLegacyDisk(t *testing.T) {
+	one := fakeGate(t, "", fakeDisk{name: "sda", sectors: 5}, fakeDisk{name: "sdb", sectors: 9, removable: true, serial: "STICK"})
+	for _, text := range []string{"/dev/hda", "hda", "only"} {
+		d, err := selectDisk(one, text)
+		require.NoError(t, err)
+		require.Equal(t, "sda", d.Name)
+	}
+	old := fakeGate(t, "", fakeDisk{name: "hda", sectors: 5}, fakeDisk{name: "sda", sectors: 5})
+	d, err := selectDisk(old, "/dev/hda")
+	require.NoError(t, err)
+	require.Equal(t, "hda", d.Name, "where there is one it is meant")
+	two := fakeGate(t, "", fakeDisk{name: "sda", sectors: 5, serial: "A"}, fakeDisk{name: "sdb", sectors: 9, serial: "B"})
+	_, err = selectDisk(two, "/dev/hda")
+	require.ErrorIs(t, err, disk.ErrAmbiguous)
+	require.ErrorContains(t, err, "/dev/sda (2560 bytes, serial A, path unknown), /dev/sdb (4608 bytes, serial B, path unknown)")
+	require.ErrorContains(t, err, "in the inventory")
+	stick := fakeGate(t, "", fakeDisk{name: "sdb", sectors: 9, removable: true, serial: "STICK"})
+	for _, text := range []string{"/dev/hda", "largest", "only", "first", "size>=1"} {
+		_, err = selectDisk(stick, text)
+		require.ErrorIs(t, err, disk.ErrNotFound, text)
+	}
+	_, err = selectDisk(stick, "largest")
+	require.ErrorContains(t, err, "passed over")
+	require.ErrorContains(t, err, "STICK")
+}
+
+// FuzzSelector: whatever a selector says, it means one disk that is there, or the error says why not; what can be taken
+// away is meant by its name only.
+func FuzzSelector(f *testing.F) {
+	for _, s := range []string{"/dev/sda", "sda", "serial=A1", "size>=500Gi", "size=1T", "largest", "first-nvme", "/dev/hda", "path=pci-0000:00:04.0", "only", "size=99999999999999999999T"} {
+		f.Add(s)
+	}
+	gate := fakeGate(f, "", fakeDisk{name: "sda", sectors: 1 << 21, serial: "A1"}, fakeDisk{name: "nvme0n1", sectors: 1 << 22},
+		fakeDisk{name: "sdz", sectors: 1 << 23, removable: true, serial: "U"})
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := selectDisk(gate, text)
+		if err != nil {
+			require.True(t, refusedDisk(err), "%v", err)
+			return
+		}
+		require.Contains(t, []string{"sda", "nvme0n1", "sdz"}, d.Name)
+		if d.Removable {
+			require.Contains(t, []string{"sdz", "/dev/sdz", "serial=U"}, text)
+		}
+	})
 }
 
 // TestGateOfLinuxMachine: every reason for which a disk must not be touched is

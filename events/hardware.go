@@ -6,8 +6,11 @@ type Disk struct {
 	Serial     string `json:"serial,omitempty"` // as the device tells it
 	WWN        string `json:"wwn,omitempty"`
 	Model      string `json:"model,omitempty"`
-	Size       int64  `json:"size"`        // bytes
-	SectorSize int    `json:"sector_size"` // logical, bytes
+	Size       int64  `json:"size"`                 // bytes
+	SectorSize int    `json:"sector_size"`          // logical, bytes
+	BusPath    string `json:"bus_path,omitempty"`   // where it hangs, as in /dev/disk/by-path; for the selector path=
+	Rotational bool   `json:"rotational,omitempty"` // it turns
+	Removable  bool   `json:"removable,omitempty"`  // it can be taken away, or hangs on USB: only its own name means it
 }
 
 // NIC is a network interface as an agent sees it.

@@ -188,10 +188,10 @@ func TestList(t *testing.T) {
 	list, err := newMachine(t).gate.List()
 	require.NoError(t, err)
 	require.Equal(t, []Info{
-		{Name: "nvme0n1", Path: "/dev/nvme0n1", Size: 4096000000, SectorSize: 4096, Serial: "S5", WWN: "eui.0025385b", Model: "Fast"},
-		{Name: "sda", Path: "/dev/sda", Size: 512000000, SectorSize: 512, Serial: "Z4Y1", WWN: "naa.5000c500a1b2c3d4", Model: "ATA ST1000"},
-		{Name: "sdb", Path: "/dev/sdb", Size: 512000000, SectorSize: 512, Serial: "Z4Y2", Model: "ATA ST1000"},
-		{Name: "vda", Path: "/dev/vda", Size: 10485760, SectorSize: 512, Serial: "disk-1", ReadOnly: true},
+		{Name: "nvme0n1", Path: "/dev/nvme0n1", Size: 4096000000, SectorSize: 4096, Serial: "S5", WWN: "eui.0025385b", Model: "Fast", Bus: "pci/nvme/nvme0"},
+		{Name: "sda", Path: "/dev/sda", Size: 512000000, SectorSize: 512, Serial: "Z4Y1", WWN: "naa.5000c500a1b2c3d4", Model: "ATA ST1000", Bus: "pci/ata1"},
+		{Name: "sdb", Path: "/dev/sdb", Size: 512000000, SectorSize: 512, Serial: "Z4Y2", Model: "ATA ST1000", Bus: "pci/ata2"},
+		{Name: "vda", Path: "/dev/vda", Size: 10485760, SectorSize: 512, Serial: "disk-1", ReadOnly: true, Bus: "pci/virtio0"},
 	}, list)
 }
 

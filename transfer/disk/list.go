@@ -19,7 +19,15 @@ type Info struct {
 	Model      string `json:"model,omitempty"`
 	ReadOnly   bool   `json:"readOnly,omitempty"`
 	Removable  bool   `json:"removable,omitempty"`
+	Rotational bool   `json:"rotational,omitempty"`
+	USB        bool   `json:"usb,omitempty"`
+	Boot       bool   `json:"boot,omitempty"`   // the kernel was told that its system is on it
+	Bus        string `json:"bus,omitempty"`    // where it hangs, below /sys/devices
+	PathID     string `json:"pathID,omitempty"` // the same as /dev/disk/by-path has it
 }
+
+// Spare says that a disk is one that only its own name means: it can be taken away, or the system came from it.
+func (d Info) Spare() bool { return d.Removable || d.USB || d.Boot }
 
 // List returns the disks of this machine; see [Gate.List].
 func List() ([]Info, error) { return NewGate().List() }
@@ -31,6 +39,7 @@ func (g Gate) List() ([]Info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list disks: %w", err)
 	}
+	booted := g.booted()
 	var list []Info
 	for _, e := range entries {
 		name := e.Name()
@@ -51,6 +60,13 @@ func (g Gate) List() ([]Info, error) {
 		info.Model = model(dir)
 		removable, _ := readInt(dir, "removable")
 		info.Removable = removable == 1
+		rotational, _ := readInt(dir, "queue/rotational")
+		info.Rotational = rotational == 1
+		info.Bus = g.busOf(dir, name)
+		info.PathID = g.pathID(info.Bus, name)
+		info.USB = onUSB(info.Bus)
+		number, err := readText(dir, "dev")
+		info.Boot = err == nil && number == booted
 		list = append(list, info)
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
@@ -98,8 +114,8 @@ func printable(s string) string {
 	return strings.TrimSpace(s[:min(len(s), 256)])
 }
 
-// Find returns the one disk that a selector means: a path, a name, "serial=S", "wwn=W", "model=M", or "only" for the
-// only disk of the machine that is not removable. No match is ErrNotFound, several are ErrAmbiguous; both list what there is.
+// Find returns the one disk that a selector means: a path, a name, "serial=S", "wwn=W", "model=M", "path=P" for a place
+// as /dev/disk/by-path has it, or "only" for the only disk of the machine that is not [Info.Spare]. No match is ErrNotFound, several are ErrAmbiguous; both list what there is.
 func (g Gate) Find(selector string) (Info, error) {
 	list, err := g.List()
 	if err != nil {
@@ -129,16 +145,26 @@ func (g Gate) selects(selector string, d Info) bool {
 		return value != "" && d.WWN == value
 	case ok && key == "model":
 		return value != "" && d.Model == value
+	case ok && key == "path":
+		return isPlace(value, d)
 	case selector == "only":
-		return !d.Removable
+		return !d.Spare()
 	case strings.HasPrefix(selector, "/"):
-		if selector == d.Path {
+		if place, ok := strings.CutPrefix(selector, byPath); selector == d.Path || ok && isPlace(place, d) {
 			return true
 		}
 		dev, err := readText(filepath.Join(g.Sys, "block", d.Name), "dev")
 		return err == nil && dev == g.numberOf(selector) // /dev/disk/by-id/…
 	}
 	return selector == d.Name
+}
+
+// byPath is where links by places are, where there are any.
+const byPath = "/dev/disk/by-path/"
+
+// isPlace says whether a disk hangs where a name of /dev/disk/by-path says. Older systems call virtio by its own name.
+func isPlace(place string, d Info) bool {
+	return place != "" && d.PathID != "" && (place == d.PathID || place == "virtio-"+d.PathID)
 }
 
 func describeAll(list []Info) string {
