@@ -60,7 +60,10 @@ func (m *LinuxMachine) Hardware(context.Context) (events.Hardware, error) {
 }
 
 func describeDisk(d disk.Info) events.Disk {
-	return events.Disk{Path: d.Path, Serial: d.Serial, WWN: d.WWN, Model: d.Model, Size: d.Size, SectorSize: d.SectorSize}
+	return events.Disk{
+		Path: d.Path, Serial: d.Serial, WWN: d.WWN, Model: d.Model, Size: d.Size, SectorSize: d.SectorSize,
+		BusPath: d.PathID, Rotational: d.Rotational, Removable: d.Removable || d.USB,
+	}
 }
 
 func firstIPv4(i net.Interface) string {
