@@ -87,6 +87,7 @@ func channels() []channel {
 	all = append(all,
 		channel{name: "tlm.progress", address: events.ProgressSubject(pTestbed, pJob, pNode), about: "Telemetry of a load; may be lost.", by: agent, to: anyone, kind: events.KindProgress},
 		channel{name: "tlm.save.progress", address: events.SaveProgressSubject(pTestbed, pJob, pNode), about: "Telemetry of a save; may be lost.", by: agent, to: anyone, kind: events.KindSaveProgress},
+		channel{name: "tlm.boot.stage", address: events.BootSubject(pTestbed, pNode), about: "Telemetry of a network boot; may be lost.", by: "boot service", to: anyone, kind: events.KindBootStage},
 	)
 
 	ask := func(name, subject, about, by, to string, request, reply any) {

@@ -16,6 +16,7 @@
 //	omf.v1.evt.<tb>.leases                          leases and protections
 //	omf.v1.evt.<tb>.image.<image>.<kind>            facts of an image
 //	omf.v1.tlm.<tb>.job.<job>.node.<node>.progress  telemetry, may be lost
+//	omf.v1.tlm.<tb>.node.<node>.boot.stage          telemetry of a network boot
 //	omf.v1.cmd.<tb>.node.<node>.<verb>              commands to an agent, request/reply
 //	omf.v1.svc.<tb>.frisbee.<verb>                  image service, request/reply
 //	omf.v1.svc.<tb>.handler.<verb>                  handler, request/reply

@@ -78,6 +78,7 @@ const (
 const (
 	KindProgress     Kind = "progress"      // of a load
 	KindSaveProgress Kind = "save.progress" // of a save
+	KindBootStage    Kind = "boot.stage"    // of a network boot
 )
 
 const (
@@ -117,7 +118,7 @@ func Vocabulary() []Data {
 		Up{}, Leaving{},
 		ImageAdded{}, ImageServed{}, ImageReleased{}, ImageDamaged{},
 		Leased{}, Released{}, Protected{}, Unprotected{},
-		Progress{}, SaveProgress{},
+		Progress{}, SaveProgress{}, BootStage{},
 	}
 }
 

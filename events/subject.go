@@ -130,6 +130,12 @@ func NodeSaveProgress(testbed, node string) string {
 	return join("tlm", Escape(testbed), "job", "*", "node", Escape(node), string(KindSaveProgress))
 }
 
+// BootSubject is where the boot service says how far a node has come. A node's
+// credential does not allow it.
+func BootSubject(testbed, node string) string {
+	return join("tlm", Escape(testbed), "node", Escape(node), string(KindBootStage))
+}
+
 // CommandSubject is where an agent listens for a command.
 func CommandSubject(testbed, node string, v Verb) string {
 	return join("cmd", Escape(testbed), "node", Escape(node), string(v))
@@ -238,6 +244,8 @@ func ParseSubject(subject string) (Address, error) {
 		a.Node, a.Kind = name(t[3]), Kind(rest(4))
 	case a.Tree == "tlm" && len(t) >= 7 && t[2] == "job" && t[4] == "node":
 		a.Job, a.Node, a.Kind = name(t[3]), name(t[5]), Kind(rest(6))
+	case a.Tree == "tlm" && len(t) >= 5 && t[2] == "node":
+		a.Node, a.Kind = name(t[3]), Kind(rest(4))
 	case a.Tree == "cmd" && len(t) == 5 && t[2] == "node":
 		a.Node, a.Verb = name(t[3]), Verb(word(t[4]))
 	case (a.Tree == "timer" || a.Tree == "due") && len(t) == 4 && t[2] == "job":

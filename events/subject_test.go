@@ -26,6 +26,7 @@ func TestSubjects(t *testing.T) {
 		events.TestbedFacts("default"):                                          "omf.v1.evt.default.>",
 		events.ProgressSubject("default", "01j", "n1-2"):                        "omf.v1.tlm.default.job.01j.node.n1-2.progress",
 		events.SaveProgressSubject("default", "01j", "n1-2"):                    "omf.v1.tlm.default.job.01j.node.n1-2.save.progress",
+		events.BootSubject("default", "n1-2"):                                   "omf.v1.tlm.default.node.n1-2.boot.stage",
 		events.JobProgress("default", "01j"):                                    "omf.v1.tlm.default.job.01j.>",
 		events.NodeProgress("default", "n1-2"):                                  "omf.v1.tlm.default.job.*.node.n1-2.progress",
 		events.NodeSaveProgress("default", "n1-2"):                              "omf.v1.tlm.default.job.*.node.n1-2.save.progress",
@@ -67,6 +68,7 @@ func TestSubjectRoundTrip(t *testing.T) {
 			events.ImageFactSubject(tb, image, k):     {Tree: "evt", Testbed: tb, Image: image, Kind: k},
 			events.ProgressSubject(tb, job, node):     {Tree: "tlm", Testbed: tb, Job: job, Node: node, Kind: events.KindProgress},
 			events.SaveProgressSubject(tb, job, node): {Tree: "tlm", Testbed: tb, Job: job, Node: node, Kind: events.KindSaveProgress},
+			events.BootSubject(tb, node):              {Tree: "tlm", Testbed: tb, Node: node, Kind: events.KindBootStage},
 			events.CommandSubject(tb, node, v):        {Tree: "cmd", Testbed: tb, Node: node, Verb: v},
 			events.TimerSubject(tb, job):              {Tree: "timer", Testbed: tb, Job: job},
 			events.DueSubject(tb, job):                {Tree: "due", Testbed: tb, Job: job},
@@ -124,6 +126,8 @@ func FuzzParseSubject(f *testing.F) {
 			back = events.NodeFactSubject(a.Testbed, a.Job, a.Node, a.Kind)
 		case a.Tree == "evt":
 			back = events.JobFactSubject(a.Testbed, a.Job, a.Kind)
+		case a.Tree == "tlm" && a.Job == "":
+			back = strings.TrimSuffix(events.BootSubject(a.Testbed, a.Node), string(events.KindBootStage)) + string(a.Kind)
 		case a.Tree == "tlm":
 			back = events.ProgressSubject(a.Testbed, a.Job, a.Node)
 		case a.Tree == "cmd":
