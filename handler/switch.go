@@ -23,7 +23,7 @@ func newDrivers(inv *inventory.Inventory, req power.Requester, make_ func(invent
 	deps := power.Deps{Requester: req, Addresses: inv.Addresses, Place: inv.Place}
 	for _, tb := range inv.Testbeds() {
 		for _, n := range tb.Nodes() {
-			spec := fmt.Sprintf("%q", n.Power)
+			spec := fmt.Sprintf("%#v", n.Power)
 			drv := bySpec[spec]
 			if drv == nil {
 				var err error
