@@ -124,6 +124,10 @@ func (a *Agent) load(ctx context.Context, op *operation) (events.LoadDone, error
 		return a.loadElsewhere(ctx, op)
 	}
 	cmd := op.cmd
+	after, err := a.afterwards(cmd)
+	if err != nil {
+		return events.LoadDone{}, err
+	}
 	target, info, err := a.cfg.Machine.OpenDisk(ctx, cmd.Disk, cmd.Image.DiskBytes, cmd.Image.SectorSize)
 	if err != nil {
 		return events.LoadDone{}, err
@@ -176,14 +180,15 @@ func (a *Agent) load(ctx context.Context, op *operation) (events.LoadDone, error
 	if err := watched.Close(); err != nil {
 		return events.LoadDone{}, &install.WriteError{Len: result.BytesDescribed, Err: fmt.Errorf("close: %w", err)}
 	}
-	return events.LoadDone{
+	done := events.LoadDone{
 		NodeRef:      op.ref,
 		Assurance:    events.Assurance(result.Assurance),
 		Digest:       manifest.Root().String(),
 		Chunks:       result.Chunks,
 		BytesWritten: result.BytesWritten,
 		DiskBytes:    result.BytesDescribed,
-	}, nil
+	}
+	return done, after.run(ctx, info.Path, &done)
 }
 
 // sameImage compares the manifest with what the command says of the image: the

@@ -7,15 +7,18 @@ import "time"
 // same job and attempt with the running operation, or with its outcome.
 type LoadCommand struct {
 	NodeRef
-	Effect   string    `json:"effect"`
-	Image    Image     `json:"image"`
-	Session  Session   `json:"session"`
-	Disk     string    `json:"disk"` // selector
-	Verify   string    `json:"verify,omitempty"`
-	Free     string    `json:"free,omitempty"` // "", zero or discard: what becomes of the image's free space
-	Join     Duration  `json:"join"`           // no answer from the server: class join
-	Stall    Duration  `json:"stall"`          // joined, no data: class stalled
-	Deadline time.Time `json:"deadline"`       // the agent gives up by itself
+	Effect  string  `json:"effect"`
+	Image   Image   `json:"image"`
+	Session Session `json:"session"`
+	Disk    string  `json:"disk"` // selector
+	Verify  string  `json:"verify,omitempty"`
+	Free    string  `json:"free,omitempty"` // "", zero or discard: what becomes of the image's free space
+	Resize  string  `json:"resize,omitempty"`
+	// Personalise is what is written into the loaded system.
+	Personalise *Personalise `json:"personalise,omitempty"`
+	Join        Duration     `json:"join"`     // no answer from the server: class join
+	Stall       Duration     `json:"stall"`    // joined, no data: class stalled
+	Deadline    time.Time    `json:"deadline"` // the agent gives up by itself
 }
 
 // StopCommand tells an agent to end what it does for a job. Zero Attempt

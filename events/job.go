@@ -48,6 +48,8 @@ type JobAccepted struct {
 	Then            Then          `json:"then"`
 	Verify          string        `json:"verify,omitempty"`
 	Free            string        `json:"free,omitempty"`
+	Resize          string        `json:"resize,omitempty"`
+	Personalise     *Personalise  `json:"personalise,omitempty"`
 	RequireVerified bool          `json:"require_verified,omitempty"`
 	DryRun          bool          `json:"dry_run,omitempty"`
 	Budgets         Budgets       `json:"budgets"`

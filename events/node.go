@@ -57,6 +57,8 @@ type LoadDone struct {
 	BytesWritten int64            `json:"bytes_written"` // to the disk
 	DiskBytes    int64            `json:"disk_bytes"`    // described, gaps included
 	Took         Duration         `json:"took"`
+	Grown        *Grown           `json:"grown,omitempty"`        // the request asked for it
+	Personalised bool             `json:"personalised,omitempty"` // the assurance is about the image, before that
 	Counters     map[string]int64 `json:"counters,omitempty"`
 }
 

@@ -11,6 +11,9 @@ type LoadRequest struct {
 	Require string   `json:"require,omitempty"` // quorum: "95%" or a count; empty: every node
 	Verify  string   `json:"verify,omitempty"`  // "" or "readback"
 	Free    string   `json:"free,omitempty"`    // free space of the image on the disk: "" (keeps what was there), "zero" or "discard"
+	Resize  string   `json:"resize,omitempty"`  // of the last partition, once the image is written: "max", "20G", "80%"; empty: as in the image
+	// Personalise is written into the loaded system, once the image is verified.
+	Personalise *Personalise `json:"personalise,omitempty"`
 	// RequireVerified fails nodes whose result is only "unverified".
 	RequireVerified bool     `json:"require_verified,omitempty"`
 	DryRun          bool     `json:"dry_run,omitempty"`   // stop after the plan

@@ -22,7 +22,7 @@ func (k *keeper) load(ctx context.Context, s job.State, e job.Effect) (job.Input
 	b := s.Plan.Budgets
 	_, err := k.h.command(ctx, k.key.testbed, e.Node, events.VerbLoad, events.LoadCommand{
 		NodeRef: k.ref(e), Effect: e.ID, Image: s.Plan.Image, Session: s.Served.Session, Disk: n.Disk,
-		Verify: s.Plan.Verify, Free: s.Plan.Free, Join: b.Join / joinShare, Stall: b.Stall, Deadline: lastMoment(s, e),
+		Verify: s.Plan.Verify, Free: s.Plan.Free, Resize: s.Plan.Resize, Personalise: s.Plan.Personalise, Join: b.Join / joinShare, Stall: b.Stall, Deadline: lastMoment(s, e),
 	})
 	switch refusal := remote(err); {
 	case err == nil:

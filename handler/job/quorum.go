@@ -67,6 +67,14 @@ func Check(r events.LoadRequest) *events.Error {
 	default:
 		return bad("free %q: want %q, %q or nothing", clip(r.Free, maxName), events.FreeZero, events.FreeDiscard)
 	}
+	if r.Resize != "" {
+		if _, err := events.ParseResize(r.Resize); err != nil {
+			return bad("resize: %v", err)
+		}
+	}
+	if err := r.Personalise.Check(); err != nil {
+		return bad("%v", err)
+	}
 	if r.Timeout < 0 || r.TTL < 0 {
 		return bad("timeout and ttl are not negative")
 	}

@@ -170,6 +170,7 @@ func (d *decider) loadDone(n *Node, l events.LoadDone, overtaken bool) error {
 	}
 	l.Counters = clipCounters(l.Counters)
 	l.Digest = clip(l.Digest, maxName)
+	l.Grown = clipGrown(l.Grown)
 	switch l.Assurance {
 	case events.AssuranceReadback, events.AssuranceWritten:
 	default:
@@ -209,10 +210,29 @@ func (d *decider) unbelievable(n *Node, l events.LoadDone) string {
 		return fmt.Sprintf("the agent covered %d of %d bytes of the disk", l.DiskBytes, img.DiskBytes)
 	case plan.Verify == events.VerifyReadback && l.Assurance != events.AssuranceReadback:
 		return fmt.Sprintf("the request asks for the disk to be read back, the agent answers %q", l.Assurance)
+	case plan.Resize != "" && l.Grown == nil:
+		return "the request asks for the last partition to be resized, the agent says nothing of it"
+	case plan.Personalise != nil && !l.Personalised:
+		return "the request asks for the system to be personalised, the agent does not say that it was"
 	case plan.RequireVerified && l.Assurance == events.AssuranceUnverified:
 		return "the request requires verified results, the agent's is unverified"
 	}
 	return ""
+}
+
+// maxNotes bounds the remarks of an agent on a partition.
+const maxNotes = 8
+
+func clipGrown(g *events.Grown) *events.Grown {
+	if g == nil {
+		return nil
+	}
+	c := *g
+	c.Filesystem, c.Notes = clip(c.Filesystem, maxName), nil
+	for _, note := range g.Notes[:min(len(g.Notes), maxNotes)] {
+		c.Notes = append(c.Notes, clip(note, maxName))
+	}
+	return &c
 }
 
 // agentLegacy is the kind of agent that is driven through the bridge.
