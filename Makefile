@@ -12,7 +12,7 @@ COMMANDS := omf omf-agent frisbee frisbeed imagezip imageunzip
 # say that they ran without it.
 RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: all build test demo bench lint fmt vet fuzz clean help
+.PHONY: all build test cluster demo bench lint fmt vet fuzz clean help
 
 all: build
 
@@ -31,8 +31,11 @@ MIXED      := $(addprefix ./transfer/,client imagezip install ndz)
 # Many tests wait for something, so one more package than there may be cores runs at a time. make vet is for itself.
 test: ## every test, with the race detector where a C compiler is present
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")
-	$(GO) test $(RACE) -vet=off -p 3 -ldflags='-s -w' -timeout 10m $(filter-out $(addprefix loadnode/,$(SEQUENTIAL)),$(shell $(GO) list ./...))
+	$(GO) test $(RACE) -vet=off -p 3 -ldflags='-s -w' -timeout 10m $(filter-out $(addprefix loadnode/,$(SEQUENTIAL) deploy/cluster),$(shell $(GO) list ./...))
 	CGO_ENABLED=0 $(GO) test -vet=off -p 3 -trimpath -ldflags='-s -w' -timeout 5m $(addprefix ./,$(SEQUENTIAL)) $(if $(RACE),$(MIXED))
+
+cluster: ## the proof on a cluster: three servers of the bus, three handlers, fifty nodes, one server or handler killed
+	$(GO) test -count 1 -timeout 5m -v ./deploy/cluster
 
 demo: build ## the whole system on this machine: 8 simulated nodes loaded and compared
 	bin/omf demo

@@ -79,7 +79,21 @@ func TestCluster(t *testing.T) {
 		return c
 	}
 	c := connect()
-	require.NoError(t, c.EnsureStreams(ctx, bus.StreamOptions{Replicas: 3})) // waits for a leader
+	replicas := func(want int) {
+		for _, name := range bus.Streams() {
+			s, err := c.JetStream().Stream(ctx, name)
+			require.NoError(t, err)
+			require.Equal(t, want, s.CachedInfo().Config.Replicas, name)
+		}
+	}
+	require.NoError(t, c.EnsureStreams(ctx, bus.StreamOptions{})) // waits for a leader
+	replicas(3)
+	// Who names no number leaves them as they are.
+	require.NoError(t, c.EnsureStreams(ctx, bus.StreamOptions{Replicas: 1}))
+	require.NoError(t, c.EnsureStreams(ctx, bus.StreamOptions{}))
+	replicas(1)
+	require.NoError(t, c.EnsureStreams(ctx, bus.StreamOptions{Replicas: 3}))
+	replicas(3)
 
 	job := newID(t)
 	filter := events.JobFacts(tb, job)

@@ -23,16 +23,44 @@ type Owners struct {
 	kv jetstream.KeyValue
 }
 
+// ownersTimeout is how long Owners tries.
+const ownersTimeout = 30 * time.Second
+
 // Owners opens the bucket and creates it if there is none. ttl is how long an
-// ownership lasts without being renewed, at least a second.
+// ownership lasts without being renewed, at least a second. For half a minute
+// it waits for a cluster that has no leader, or that several ask for the
+// bucket in one moment: it does not answer all of them.
 func (c *Conn) Owners(ctx context.Context, ttl time.Duration) (*Owners, error) {
+	ctx, cancel := context.WithTimeout(ctx, ownersTimeout)
+	defer cancel()
+	patience := firstEnsure
+	var kv jetstream.KeyValue
+	for delay := newDelays(50*time.Millisecond, time.Second); ; patience = min(2*patience, apiTimeout) {
+		var err error
+		if kv, err = c.ownersBucket(ctx, ttl, patience); err == nil {
+			break
+		}
+		if !IsTransient(err) || !delay.wait(ctx) {
+			return nil, fmt.Errorf("bucket %s: %w", bucketOwners, withContext(ctx, err))
+		}
+	}
+	return &Owners{c: c, kv: kv}, nil
+}
+
+func (c *Conn) ownersBucket(ctx context.Context, ttl, patience time.Duration) (jetstream.KeyValue, error) {
 	gctx, done := c.api(ctx)
 	defer done()
+	tctx, cancel := context.WithTimeout(gctx, patience)
+	defer cancel()
 	replicas := 1
-	if s, err := c.stream(gctx, StreamFacts); err == nil {
+	s, err := c.stream(tctx, StreamFacts)
+	switch {
+	case err == nil:
 		replicas = s.CachedInfo().Config.Replicas
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, classify(err, context.Cause(gctx)) // not to guess how many copies there are
 	}
-	kv, err := c.js.CreateOrUpdateKeyValue(gctx, jetstream.KeyValueConfig{
+	kv, err := c.js.CreateOrUpdateKeyValue(tctx, jetstream.KeyValueConfig{
 		Bucket:      bucketOwners,
 		Description: "which instance looks after what, until it expires",
 		History:     1,
@@ -40,10 +68,7 @@ func (c *Conn) Owners(ctx context.Context, ttl time.Duration) (*Owners, error) {
 		Replicas:    replicas,
 		Storage:     jetstream.MemoryStorage, // who owned what means nothing after a restart
 	})
-	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w", bucketOwners, classify(err, context.Cause(gctx)))
-	}
-	return &Owners{c: c, kv: kv}, nil
+	return kv, classify(err, context.Cause(gctx))
 }
 
 // Acquire makes owner the owner of key, if nobody is or owner is already, and

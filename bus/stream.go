@@ -33,7 +33,7 @@ const dedupWindow = 10 * time.Minute
 
 // StreamOptions says how the streams are kept.
 type StreamOptions struct {
-	Replicas   int           // 0: 1. 3 on a cluster
+	Replicas   int           // 0: what a stream has already; of a new one 3 on a cluster, 1 on a single server
 	RequestAge time.Duration // how long an untaken request is kept; 0: 24 h
 	Memory     bool          // in memory, for simulations that need no disk
 }
@@ -45,10 +45,15 @@ type StreamOptions struct {
 // it waits for a cluster that is coming up.
 func (c *Conn) EnsureStreams(ctx context.Context, o StreamOptions) error {
 	for _, cfg := range streamConfigs(o) {
-		for delay := newDelays(50*time.Millisecond, time.Second); ; {
+		// A cluster does not answer all of those who make the same stream in
+		// one moment; the next try finds it made. Hence the short first ones.
+		patience := firstEnsure
+		for delay := newDelays(50*time.Millisecond, time.Second); ; patience = min(2*patience, apiTimeout) {
 			gctx, done := c.api(ctx)
-			_, err := c.js.CreateOrUpdateStream(gctx, cfg)
+			tctx, cancel := context.WithTimeout(gctx, patience)
+			err := c.ensureStream(tctx, cfg, o)
 			err = classify(err, context.Cause(gctx))
+			cancel()
 			done()
 			if err == nil {
 				break
@@ -60,6 +65,48 @@ func (c *Conn) EnsureStreams(ctx context.Context, o StreamOptions) error {
 		}
 	}
 	return nil
+}
+
+// firstEnsure is how long the first try to make a stream may take.
+const firstEnsure = 500 * time.Millisecond
+
+// clusterReplicas is how many copies a cluster keeps of a new stream: the
+// loss of one server loses nothing.
+const clusterReplicas = 3
+
+// ensureStream makes one stream. Where nobody says how many copies it has, an
+// existing one keeps its own: a handler that was started without the number
+// must not take two of three copies away.
+func (c *Conn) ensureStream(ctx context.Context, cfg jetstream.StreamConfig, o StreamOptions) error {
+	if o.Replicas == 0 {
+		s, err := c.js.Stream(ctx, cfg.Name)
+		switch {
+		case err == nil:
+			o.Replicas = max(s.CachedInfo().Config.Replicas, 1)
+		case !errors.Is(err, jetstream.ErrStreamNotFound):
+			return err
+		case c.nc.ConnectedClusterName() != "":
+			o.Replicas = clusterReplicas
+		default:
+			o.Replicas = 1
+		}
+		for _, sized := range streamConfigs(o) {
+			if sized.Name == cfg.Name {
+				cfg = sized
+			}
+		}
+	}
+	_, err := c.js.CreateOrUpdateStream(ctx, cfg)
+	var api *jetstream.APIError
+	if cfg.Name == StreamTelemetry && errors.As(err, &api) && api.ErrorCode == codeStreamConfig {
+		// How telemetry is stored depends on the number of copies, and servers
+		// do not change that of a stream. Telemetry may be lost.
+		c.log.Warn("stream is made anew", "stream", cfg.Name, "err", err)
+		if err = c.js.DeleteStream(ctx, cfg.Name); err == nil || errors.Is(err, jetstream.ErrStreamNotFound) {
+			_, err = c.js.CreateOrUpdateStream(ctx, cfg)
+		}
+	}
+	return err
 }
 
 func streamConfigs(o StreamOptions) []jetstream.StreamConfig {

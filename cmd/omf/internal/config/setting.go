@@ -72,7 +72,7 @@ func Settings() []Setting {
 		{KeyGrid, "20x20", "size of the generated grid", ""},
 		{KeyNATS, "", "external bus to use; several URLs with commas", "the embedded bus"},
 		{KeyNATSListen, "127.0.0.1:4222", "where the embedded bus listens", ""},
-		{KeyReplicas, "1", "copies of each stream on an external cluster, 1 to 5", ""},
+		{KeyReplicas, "", "copies of each stream on the bus, 1 to 5", "as many as there are; of new ones 3 on a cluster, else 1"},
 		{KeyServeHTTP, "127.0.0.1:5012", "where HTTP listens, or none", ""},
 		{KeyBridgeListen, "", "where legacy agents that connect by themselves are taken", "none"},
 		{KeyOMF, "auto", "the services of OMF on HTTP, which ask nobody who they are: on, off, or auto, which is on where only this machine can reach them", ""},

@@ -1,0 +1,284 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"loadnode/agent/sim"
+	"loadnode/bus"
+	"loadnode/events"
+	"loadnode/transfer/ndz"
+)
+
+const (
+	testbed       = "default"
+	columns, rows = 10, 5
+	imageName     = "small.ndz"
+)
+
+// system is the whole of it.
+type system struct {
+	t        *testing.T
+	dir      string
+	urls     []string
+	servers  []*server.Server
+	handlers map[string]*process // by the id that each has on the bus
+	conn     *bus.Conn
+	want     []byte // what a loaded disk holds
+	nodes    []string
+}
+
+func ports(t *testing.T, n int) []int {
+	t.Helper()
+	var out []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		out = append(out, l.Addr().(*net.TCPAddr).Port)
+	}
+	return out
+}
+
+// startServers runs the three servers of the bus.
+func (s *system) startServers() {
+	free := ports(s.t, 6)
+	var routes []*url.URL
+	for _, p := range free[:3] {
+		u, err := url.Parse(fmt.Sprintf("nats://127.0.0.1:%d", p))
+		require.NoError(s.t, err)
+		routes = append(routes, u)
+	}
+	for i := range 3 {
+		srv, err := server.NewServer(&server.Options{
+			ServerName: fmt.Sprint("bus", i+1), Host: "127.0.0.1", Port: free[3+i], NoSigs: true, NoLog: true,
+			JetStream: true, StoreDir: filepath.Join(s.dir, fmt.Sprint("bus", i+1)), JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: 4 << 30,
+			Cluster: server.ClusterOpts{Name: "loadnode", Host: "127.0.0.1", Port: free[i]}, Routes: routes,
+		})
+		require.NoError(s.t, err)
+		srv.Start()
+		s.t.Cleanup(func() {
+			srv.Shutdown()
+			srv.WaitForShutdown()
+		})
+		s.servers = append(s.servers, srv)
+	}
+	for _, srv := range s.servers {
+		require.True(s.t, srv.ReadyForConnections(patience))
+		s.urls = append(s.urls, srv.ClientURL())
+	}
+}
+
+// start brings everything up and returns when the nodes' power is served.
+func start(t *testing.T) *system {
+	s := &system{t: t, dir: t.TempDir(), handlers: map[string]*process{}}
+	for x := range columns {
+		for y := range rows {
+			s.nodes = append(s.nodes, fmt.Sprintf("n%d-%d", x+1, y+1))
+		}
+	}
+	s.startServers()
+	images := filepath.Join(s.dir, "images")
+	require.NoError(t, os.Mkdir(images, 0o755))
+	s.want = writeImage(t, filepath.Join(images, imageName))
+	list := strings.Join(s.urls, ",")
+	grid := fmt.Sprintf("%dx%d", columns, rows)
+	serve := func(name, role string, more ...string) *process {
+		return begin(t, s.dir, name, append([]string{
+			"serve", "--roles", role, "--state", filepath.Join(s.dir, name), "--grid", grid, "--nats", list,
+			"--log", "info", "--checkin", "30s", "--join", "30s", "--sweep", "1s",
+		}, more...)...)
+	}
+	group := fmt.Sprintf("239.192.%d.0", 100+mathrand.N(100))
+	var waiting []*process
+	for i := range 3 {
+		waiting = append(waiting, serve(fmt.Sprint("handler", i+1), "handler", "--http", "none"))
+	}
+	waiting = append(waiting, serve("frisbee", "frisbee", "--http", "127.0.0.1:0", "--images", images, "--group", group, "--port", fmt.Sprint(ports(t, 1)[0]), "--rate", "20M"))
+	for _, p := range waiting {
+		p.ready()
+	}
+	for i := range 3 {
+		id, err := os.ReadFile(filepath.Join(s.dir, fmt.Sprint("handler", i+1), "handler", "handler-id"))
+		require.NoError(t, err)
+		s.handlers[strings.TrimSpace(string(id))] = waiting[i]
+	}
+	begin(t, s.dir, "sim", "sim", "--grid", grid, "--server", list, "--dir", filepath.Join(s.dir, "disks"), "--boot", "50ms-500ms", "--log", "info").ready()
+	var err error
+	s.conn, err = bus.Connect(t.Context(), bus.Config{URLs: s.urls, Name: "proof", Timeout: patience})
+	require.NoError(t, err)
+	t.Cleanup(s.conn.Close)
+	return s
+}
+
+// writeImage writes an image with random data and returns what a disk must
+// hold then.
+func writeImage(t *testing.T, path string) []byte {
+	t.Helper()
+	const sectors = 8192
+	disk := make([]byte, sectors*512)
+	r := mathrand.NewChaCha8([32]byte{7})
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	w, err := ndz.NewWriter(ndz.WriterConfig{Output: f, Level: 1})
+	require.NoError(t, err)
+	defer w.Close()
+	b := disk[64*512:]
+	_, _ = r.Read(b) // never fails
+	require.NoError(t, w.Append(64, b))
+	require.NoError(t, w.Finish(sectors, 0))
+	require.NoError(t, f.Close())
+	return disk
+}
+
+// load asks for all nodes and returns the job.
+func (s *system) load(ctx context.Context) string {
+	id, err := events.NewULID(time.Now(), rand.Reader)
+	require.NoError(s.t, err)
+	ev, err := events.New(events.Meta{ID: id, Source: "/omf/default/cli/proof", Time: time.Now()}, events.LoadRequest{Nodes: "all", Image: imageName})
+	require.NoError(s.t, err)
+	_, err = s.conn.Publish(ctx, events.RequestSubject(testbed, events.VerbLoad), ev)
+	require.NoError(s.t, err)
+	return id
+}
+
+// TestLeaderIsKilled kills the server that leads the stream of facts in the
+// middle of a load.
+func TestLeaderIsKilled(t *testing.T) {
+	s := start(t)
+	s.run(func(context.Context, string) {
+		for _, srv := range s.servers {
+			if srv.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, bus.StreamFacts) {
+				t.Logf("the leader of %s is %s", bus.StreamFacts, srv.Name())
+				srv.Shutdown()
+				srv.WaitForShutdown()
+				return
+			}
+		}
+		t.Fatal("no server leads " + bus.StreamFacts)
+	})
+}
+
+// TestOwnerIsKilled kills the handler that owns the job in the middle of the
+// load.
+func TestOwnerIsKilled(t *testing.T) {
+	s := start(t)
+	s.run(func(ctx context.Context, job string) {
+		js := s.conn.JetStream()
+		kv, err := js.KeyValue(ctx, "OMF_OWNERS")
+		require.NoError(t, err)
+		e, err := kv.Get(ctx, events.Escape("job/"+testbed+"/"+job))
+		require.NoError(t, err)
+		owner := s.handlers[string(e.Value())]
+		require.NotNil(t, owner, "handler %s", e.Value())
+		t.Logf("the owner is %s", owner.name)
+		owner.kill()
+	})
+}
+
+// run loads all nodes, strikes when some of them load, and looks at what
+// became of it.
+func (s *system) run(strike func(ctx context.Context, job string)) {
+	t := s.t
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	job := s.load(ctx)
+	count := map[string]map[events.Kind]int{}
+	loading, done := 0, 0
+	struck := false
+	var result events.JobFinished
+	err := s.conn.Watch(ctx, bus.WatchConfig{Stream: bus.StreamFacts, Filters: []string{events.JobFacts(testbed, job)}}, func(m bus.Message) error {
+		require.NoError(t, m.Err)
+		of := count[m.Address.Node]
+		if of == nil {
+			of = map[events.Kind]int{}
+			count[m.Address.Node] = of
+		}
+		of[m.Address.Kind]++
+		switch m.Address.Kind {
+		case events.KindLoadStarted:
+			loading++
+		case events.KindLoadDone:
+			done++
+		case events.KindJobRejected:
+			return fmt.Errorf("rejected: %s", m.Event.Data())
+		case events.KindJobFinished:
+			d, err := events.Decode(m.Event)
+			require.NoError(t, err)
+			result = d.(events.JobFinished)
+			return bus.ErrStop
+		}
+		if !struck && loading >= len(s.nodes)/2 {
+			require.Less(t, done, len(s.nodes)/2, "the blow comes in the middle")
+			struck = true
+			strike(ctx, job)
+		}
+		return nil
+	})
+	require.NoError(t, err, "%d load, %d are done", loading, done)
+	require.True(t, struck)
+
+	require.Equal(t, events.OutcomeOK, result.Outcome, "%+v", result)
+	require.Equal(t, len(s.nodes), result.OK)
+	for _, node := range s.nodes {
+		require.Equal(t, map[events.Kind]int{
+			events.KindRebootRequested: 1, events.KindPxeUp: 1, events.KindLoadStarted: 1, events.KindLoadDone: 1,
+			events.KindShutdownRequested: 1, events.KindShutdownDone: 1,
+		}, count[node], node)
+		disk, err := os.ReadFile(sim.DiskPath(filepath.Join(s.dir, "disks"), node))
+		require.NoError(t, err)
+		require.Equal(t, len(s.want), len(disk), node)
+		require.True(t, string(s.want) == string(disk), "the disk of %s differs", node)
+		var power events.PowerState
+		require.NoError(t, s.conn.Request(ctx, events.PowerSubject(testbed, node, events.PowerStatus), nil, &power))
+		require.Equal(t, "off", power.Power, node)
+		require.Equal(t, 1, power.Cycles, "%s was started once", node)
+	}
+	s.once(ctx, job)
+	var state events.NodeList
+	require.NoError(t, s.conn.Request(ctx, events.HandlerSubject(testbed, events.HandlerNodes), events.NodesQuery{}, &state))
+	require.Len(t, state.Nodes, len(s.nodes))
+	for _, n := range state.Nodes {
+		require.Empty(t, n.Job, "%s is free", n.Name)
+	}
+}
+
+// once checks what the agents themselves say: each began one load, of the
+// first attempt, in one boot.
+func (s *system) once(ctx context.Context, job string) {
+	began := map[string]map[string]bool{}
+	caught := false
+	err := s.conn.Watch(ctx, bus.WatchConfig{Stream: bus.StreamReports, CaughtUp: func() { caught = true }}, func(m bus.Message) error {
+		if m.Address.Kind == events.KindLoadStarted {
+			var d events.LoadStarted
+			require.NoError(s.t, json.Unmarshal(m.Event.Data(), &d))
+			require.Equal(s.t, 1, d.Attempt)
+			require.Equal(s.t, job, d.Job)
+			if began[m.Address.Node] == nil {
+				began[m.Address.Node] = map[string]bool{}
+			}
+			began[m.Address.Node][m.Event.ID()] = true
+		}
+		if m.Address.Kind == events.KindLeaving && len(began) == len(s.nodes) {
+			return bus.ErrStop
+		}
+		return nil
+	})
+	require.NoError(s.t, err, "caught up: %v", caught)
+	for node, reports := range began {
+		require.Len(s.t, reports, 1, "loads of %s", node)
+	}
+}
