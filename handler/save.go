@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"loadnode/bus"
 	"loadnode/events"
@@ -42,6 +44,10 @@ func (k *keeper) planSave(ctx context.Context, s job.State) (job.Input, error) {
 	} else if refusal != nil {
 		return job.Refuse{Error: *refusal}, nil
 	}
+	if n.Agent != inventory.AgentLegacy && !k.reachable(ctx) {
+		return job.Refuse{Error: events.Error{Code: events.CodeUnsupported,
+			Message: fmt.Sprintf("the image service of testbed %s has no HTTP address that a node could send its image to", tb.Name), Hint: "start omf serve with --http"}}, nil
+	}
 	if r.Then == "" {
 		r.Then = n.Then
 	}
@@ -54,6 +60,14 @@ func (k *keeper) planSave(ctx context.Context, s job.State) (job.Input, error) {
 		return job.Refuse{Error: *refusal}, nil
 	}
 	return k.planWith(ctx, tb, plan, r.Wait)
+}
+
+// reachable reports whether nodes can send to the image service. One that
+// cannot say now is believed: it was just asked for the name.
+func (k *keeper) reachable(ctx context.Context) bool {
+	var st events.FrisbeeState
+	err := k.h.ask(ctx, events.FrisbeeSubject(k.key.testbed, events.FrisbeeStatus), nil, &st)
+	return err != nil || st.HTTP != ""
 }
 
 // one is the only node that an expression means. More than one is a mistake,
@@ -184,9 +198,20 @@ func (h *Handler) place(ctx context.Context, k key, s job.State, n *job.Node, at
 	life := s.Plan.Budgets.Join + s.Plan.Budgets.Load + s.Plan.Budgets.Join
 	err := h.ask(ctx, events.FrisbeeSubject(k.testbed, events.FrisbeeReceive), events.ReceiveRequest{
 		Image: s.Image(), Lease: job.Lease(k.job, attempt), Plain: n.Agent == string(inventory.AgentLegacy), Life: life,
-		Provenance: events.Provenance{Testbed: k.testbed, Job: k.job, Node: n.Name, Disk: n.Disk, Requester: s.Plan.Requester, Time: now.UTC()},
+		Provenance: events.Provenance{Testbed: k.testbed, Job: k.job, Node: n.Name, Disk: n.Disk, Requester: printable(s.Plan.Requester), Time: now.UTC()},
 	}, &place)
 	return place, err
+}
+
+// printable is a text without control characters, which whoever made the
+// request may have put into it.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) && r != utf8.RuneError {
+			return r
+		}
+		return -1
+	}, s)
 }
 
 // confirmSave asks the image service whether what an agent claims to have

@@ -48,7 +48,7 @@ func TestSave(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2, 1)
 	w.start("h1", nil)
-	id := w.save(events.SaveRequest{Node: "[2,1]", Image: "a.ndz", Level: 7, Disk: "/dev/sdb", Requester: "ann"})
+	id := w.save(events.SaveRequest{Node: "[2,1]", Image: "a.ndz", Level: 7, Disk: "/dev/sdb", Requester: "a\nn\x7fn"})
 	r := w.finished(id)
 	require.Equal(t, events.OutcomeOK, r.Outcome, "%+v", r.Results)
 	require.Equal(t, normalSave, course(of(w.facts(), id)))
@@ -154,6 +154,11 @@ func TestSavesRefused(t *testing.T) {
 	w.request("elsewhere", events.VerbSave, "elsewhere", events.SaveRequest{Node: "[1,1]"})
 	require.Equal(t, events.CodeTestbed, w.rejected(events.JobIDForEvent("/omf/default/cli/test", "elsewhere")).Code)
 
+	w.svc.http = ""
+	e := w.rejected(w.save(events.SaveRequest{Node: "[1,1]"}))
+	require.Equal(t, events.CodeUnsupported, e.Code)
+	require.Contains(t, e.Message, "no HTTP address")
+	w.svc.http = "http://127.0.0.1:5012"
 	dry := w.save(events.SaveRequest{Node: "[1,1]", Image: "a.ndz", DryRun: true})
 	require.Equal(t, events.OutcomePlanned, w.finished(dry).Outcome)
 	require.Equal(t, "a.ndz", data[events.JobAccepted](t, of(w.facts(), dry)[1]).Image.Name)

@@ -310,6 +310,8 @@ func (r *running) kill(t *testing.T) {
 type images struct {
 	w   *world
 	svc *bus.Service
+	// http is where images can be sent to; empty for nowhere.
+	http string
 
 	mu     sync.Mutex
 	leases map[string]int // lease → times that it was taken
@@ -323,7 +325,7 @@ type images struct {
 }
 
 func newImages(w *world) *images {
-	return &images{w: w, leases: map[string]int{}, places: map[string]*events.Place{}, asked: map[string]events.ReceiveRequest{}, had: map[string]bool{}}
+	return &images{w: w, http: "http://127.0.0.1:5012", leases: map[string]int{}, places: map[string]*events.Place{}, asked: map[string]events.ReceiveRequest{}, had: map[string]bool{}}
 }
 
 func (i *images) start() {
@@ -366,7 +368,7 @@ func (i *images) start() {
 		}),
 		endpoint(events.FrisbeeReceive, i.receive), endpoint(events.FrisbeeAbandon, i.abandon), endpoint(events.FrisbeePlaces, i.list),
 		endpoint(events.FrisbeeStatus, func(bus.Request) (any, error) {
-			return events.FrisbeeState{Sessions: []events.SessionState{{Session: events.Session{ID: "s1"}, Image: image.Name, Leases: i.held()}}}, nil
+			return events.FrisbeeState{HTTP: i.http, Sessions: []events.SessionState{{Session: events.Session{ID: "s1"}, Image: image.Name, Leases: i.held()}}}, nil
 		}),
 	}})
 	require.NoError(i.w.t, err)
