@@ -52,7 +52,7 @@ type Config struct {
 	Conn    Bus    // connected with the credential of the node
 	Machine Machine
 
-	Loader   Loader        // carries out loads; nil: the agent itself
+	Loader   Loader        // carries out loads, and saves if it is a Saver; nil: the agent itself
 	HTTP     *http.Client  // fetches manifests; nil: one with a timeout of 15 s
 	Logger   *slog.Logger  // nil: silent
 	Clock    Clock         // nil: that of the machine
@@ -221,6 +221,14 @@ func jobOf(d events.Data) string {
 	case events.Leaving:
 		return v.Job
 	case events.Progress:
+		return v.Job
+	case events.SaveStarted:
+		return v.Job
+	case events.SaveDone:
+		return v.Job
+	case events.SaveFailed:
+		return v.Job
+	case events.SaveProgress:
 		return v.Job
 	}
 	return ""

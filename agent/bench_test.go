@@ -61,6 +61,21 @@ func (m *fileMachine) OpenDisk(_ context.Context, selector string, need int64, _
 	return &tellingTarget{Target: t, closed: m.closed}, events.Disk{Path: m.path, Size: need, SectorSize: 512}, nil
 }
 
+// ReadDisk opens the file as a disk to be saved; wrap and refuse hold for it as well.
+func (m *fileMachine) ReadDisk(context.Context, string) (agent.Source, events.Disk, error) {
+	if m.refuse != nil {
+		return nil, events.Disk{}, m.refuse
+	}
+	t, err := disk.Open(m.path, disk.Options{ReadOnly: true})
+	if err != nil {
+		return nil, events.Disk{}, err
+	}
+	if m.wrap != nil {
+		t = m.wrap(t)
+	}
+	return &tellingTarget{Target: t, closed: m.closed}, events.Disk{Path: m.path, Size: t.Size(), SectorSize: 512}, nil
+}
+
 func (m *fileMachine) Join(s events.Session) (mcast.Conn, error) {
 	return mcast.Open(mcast.Options{Group: netip.MustParseAddr(s.Group), Port: s.Port, Local: netip.MustParseAddr("127.66.0.1")})
 }
@@ -89,7 +104,17 @@ func (t *tellingTarget) Close() error {
 type faultyTarget struct {
 	disk.Target
 	write func(off int64, n int) error
+	read  func(off int64, n int) error
 	sync  func(disk.Target)
+}
+
+func (t *faultyTarget) ReadAt(p []byte, off int64) (int, error) {
+	if t.read != nil {
+		if err := t.read(off, len(p)); err != nil {
+			return 0, err
+		}
+	}
+	return t.Target.ReadAt(p, off)
 }
 
 func (t *faultyTarget) WriteAt(p []byte, off int64) (int, error) {

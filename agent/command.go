@@ -12,13 +12,14 @@ import (
 const (
 	// pastOperations is how many attempts an agent remembers the outcome of.
 	pastOperations = 16
-	// stopAnswer is how long the answer to a stop waits for the load to end.
+	// stopAnswer is how long the answer to a stop waits for the operation to end.
 	stopAnswer = time.Second
 )
 
 func (a *Agent) serve(ctx context.Context) (*bus.Service, error) {
 	verbs := map[events.Verb]func(context.Context, bus.Request) (any, error){
 		events.VerbLoad:   a.handleLoad,
+		events.VerbSave:   a.handleSave,
 		events.VerbStop:   a.handleStop,
 		events.VerbProbe:  a.handleProbe,
 		events.VerbReboot: func(ctx context.Context, r bus.Request) (any, error) { return a.handleLeave(ctx, r, events.VerbReboot) },
@@ -75,53 +76,101 @@ func (a *Agent) handleLoad(_ context.Context, r bus.Request) (any, error) {
 		return nil, &events.Error{Code: events.CodeRefused, Job: cmd.Job, Message: fmt.Sprintf("load on %s: the node runs from its own disk, not in the imaging system", a.cfg.Node),
 			Hint: "reboot the node into the imaging system first"}
 	}
+	return a.admit(cmd.NodeRef, events.VerbLoad, func(cancel context.CancelCauseFunc) *operation {
+		op := newOperation(cmd.NodeRef, a.cfg.Boot, cmd.Effect, cancel)
+		op.cmd = cmd
+		a.loads++
+		return op
+	})
+}
+
+func (a *Agent) handleSave(_ context.Context, r bus.Request) (any, error) {
+	var cmd events.SaveCommand
+	if err := r.Decode(&cmd); err != nil {
+		return nil, err
+	}
+	if err := a.checkRef(cmd.NodeRef, events.VerbSave, true); err != nil {
+		return nil, err
+	}
+	switch {
+	case cmd.Job == "":
+		return nil, &events.Error{Code: events.CodeRefused, Message: fmt.Sprintf("save on %s: no job, no save", a.cfg.Node)}
+	case cmd.Attempt < 1:
+		return nil, &events.Error{Code: events.CodeBadRequest, Job: cmd.Job, Message: fmt.Sprintf("save on %s: attempts count from 1", a.cfg.Node)}
+	case cmd.Level < 0 || cmd.Level > 9:
+		return nil, &events.Error{Code: events.CodeBadRequest, Job: cmd.Job, Message: fmt.Sprintf("save on %s: compression level %d, there are 1 to 9", a.cfg.Node, cmd.Level)}
+	case !a.cfg.Machine.Imaging():
+		return nil, &events.Error{Code: events.CodeRefused, Job: cmd.Job, Message: fmt.Sprintf("save on %s: the node runs from its own disk, which changes while it is read", a.cfg.Node),
+			Hint: "reboot the node into the imaging system first"}
+	case !a.saves():
+		return nil, &events.Error{Code: events.CodeUnsupported, Job: cmd.Job, Message: fmt.Sprintf("save on %s: this agent cannot save disks", a.cfg.Node)}
+	}
+	return a.admit(cmd.NodeRef, events.VerbSave, func(cancel context.CancelCauseFunc) *operation {
+		op := newOperation(cmd.NodeRef, a.cfg.Boot, cmd.Effect, cancel)
+		op.save, op.state = &cmd, stateSaving
+		return op
+	})
+}
+
+// saves says whether this agent can save disks.
+func (a *Agent) saves() bool {
+	if a.cfg.Loader != nil {
+		_, ok := a.cfg.Loader.(Saver)
+		return ok
+	}
+	_, ok := a.cfg.Machine.(DiskReader)
+	return ok
+}
+
+// admit begins an attempt, or answers with the one that a repeated command
+// means.
+func (a *Agent) admit(ref events.NodeRef, verb events.Verb, make func(context.CancelCauseFunc) *operation) (any, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if op := a.known(cmd.NodeRef); op != nil {
+	if op := a.known(ref); op != nil {
 		a.repeat(op)
 		return a.replyFor(op), nil
 	}
 	if a.leaving != "" || a.ended {
-		return nil, &events.Error{Code: events.CodeBusy, Job: cmd.Job, Message: fmt.Sprintf("load on %s: the machine is leaving", a.cfg.Node)}
+		return nil, &events.Error{Code: events.CodeBusy, Job: ref.Job, Message: fmt.Sprintf("%s on %s: the machine is leaving", verb, a.cfg.Node)}
 	}
 	if n := a.out.len(); n >= outboxLimit {
-		return nil, &events.Error{Code: events.CodeBusy, Retryable: true, Message: fmt.Sprintf("load on %s: %d reports wait for the stream to take them", a.cfg.Node, n)}
+		return nil, &events.Error{Code: events.CodeBusy, Retryable: true, Message: fmt.Sprintf("%s on %s: %d reports wait for the stream to take them", verb, a.cfg.Node, n)}
 	}
-	if op := a.op; op != nil && op.ref.Job == cmd.Job && op.ref.Attempt > cmd.Attempt {
-		return nil, &events.Error{Code: events.CodeStale, Job: cmd.Job, Message: fmt.Sprintf("load on %s: attempt %d of the job, attempt %d has begun", a.cfg.Node, cmd.Attempt, op.ref.Attempt)}
+	if op := a.op; op != nil && op.ref.Job == ref.Job && op.ref.Attempt > ref.Attempt {
+		return nil, &events.Error{Code: events.CodeStale, Job: ref.Job, Message: fmt.Sprintf("%s on %s: attempt %d of the job, attempt %d has begun", verb, a.cfg.Node, ref.Attempt, op.ref.Attempt)}
 	}
 	var before *operation
 	if op := a.op; op != nil && op.running() {
-		if op.ref.Job != cmd.Job {
+		if op.ref.Job != ref.Job {
 			return nil, &events.Error{Code: events.CodeBusy, Job: op.ref.Job, Retryable: true,
-				Message: fmt.Sprintf("load on %s: busy with job %s, attempt %d", a.cfg.Node, op.ref.Job, op.ref.Attempt)}
+				Message: fmt.Sprintf("%s on %s: busy with job %s, attempt %d", verb, a.cfg.Node, op.ref.Job, op.ref.Attempt)}
 		}
 		// The handler has given the earlier attempt up; the disk is free once
 		// that one has ended.
 		op.cancel(errSuperseded)
 		before = op
 	}
-	return a.replyFor(a.start(cmd, before)), nil
+	ctx, cancel := context.WithCancelCause(a.begin)
+	op := make(cancel)
+	a.start(ctx, op, before)
+	return a.replyFor(op), nil
 }
 
 // start begins an attempt, after the one before it has ended. a.mu is held.
-func (a *Agent) start(cmd events.LoadCommand, before *operation) *operation {
-	ctx, cancel := context.WithCancelCause(a.begin)
-	op := newOperation(cmd, a.cfg.Boot, cancel)
+func (a *Agent) start(ctx context.Context, op, before *operation) {
 	if a.op != nil {
 		a.past = append(a.past, a.op)
 		a.past = a.past[max(0, len(a.past)-pastOperations):]
 	}
 	a.op = op
-	a.loads++
 	a.wg.Go(func() {
-		defer cancel(nil)
+		defer op.cancel(nil)
 		if before != nil {
 			<-before.done
 		}
 		a.run(ctx, op)
 	})
-	return op
 }
 
 // known finds the operation of an attempt. a.mu is held.
@@ -141,7 +190,7 @@ func (a *Agent) known(ref events.NodeRef) *operation {
 // asks again may have lost it. A second report does no harm.
 func (a *Agent) repeat(op *operation) {
 	if last := op.lastReport(); last != nil && a.out.len() < outboxLimit {
-		a.report(last, op.cmd.Effect)
+		a.report(last, op.effect)
 	}
 }
 

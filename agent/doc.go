@@ -8,6 +8,10 @@
 // verified and written, the disk is synced and, if asked, read again. Nothing
 // is written before the first three are through (DESIGN section 8).
 //
+// A save is the way back: the disk is read once, captured as an image, and
+// sent by one HTTP request as it is read, with its length and digest behind it.
+// Nothing of it is an image before the image service has said so.
+//
 // Reports are kept until the stream has acknowledged them, in order, over
 // reconnects. Progress is telemetry and may be lost.
 //

@@ -22,7 +22,7 @@ var (
 	errDeadline   = errors.New("the deadline passed")
 )
 
-// step is what a load was doing.
+// step is what a load or a save was doing.
 type step int
 
 const (
@@ -32,14 +32,21 @@ const (
 	stepReceive
 	stepSync
 	stepReadBack
+	// Of a save.
+	stepOpen
+	stepCapture
+	stepStore
 )
 
-// Phases of a load as telemetry names them.
+// Phases of loads and saves as telemetry names them.
 const (
 	phaseJoining   = "joining"
 	phaseReceiving = "receiving"
 	phaseSyncing   = "syncing"
 	phaseVerifying = "verifying"
+	phaseOpening   = "opening"
+	phaseCapturing = "capturing"
+	phaseStoring   = "storing"
 	phaseDone      = "done"
 )
 
@@ -51,19 +58,27 @@ func (s step) phase() string {
 		return phaseSyncing
 	case stepReadBack:
 		return phaseVerifying
+	case stepOpen:
+		return phaseOpening
+	case stepCapture:
+		return phaseCapturing
+	case stepStore:
+		return phaseStoring
 	}
 	return phaseJoining
 }
 
 func (s step) String() string {
 	return [...]string{"opening the disk", "fetching the manifest", "joining the session",
-		"receiving", "syncing the disk", "reading the disk back"}[s]
+		"receiving", "syncing the disk", "reading the disk back",
+		"opening the disk", "capturing the disk", "storing the image"}[s]
 }
 
 // classOf is the class of an unexpected error at a step.
 func (s step) class() events.Class {
 	return [...]events.Class{events.ClassRefused, events.ClassImage, events.ClassJoin,
-		events.ClassReceive, events.ClassWrite, events.ClassVerify}[s]
+		events.ClassReceive, events.ClassWrite, events.ClassVerify,
+		events.ClassRefused, events.ClassStore, events.ClassStore}[s]
 }
 
 // panicError is a fault of this program, caught.
@@ -74,7 +89,7 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("fault in the agent: %v", e.value) }
 
-// failure says in the words of the vocabulary why a load ended with err while
+// failure says in the words of the vocabulary why a load or a save ended with err while
 // it was at a step. cause is that of the context of the load, nil while that
 // was alive. It is the one place where errors become classes.
 func failure(err error, at step, cause error) events.LoadFailed {
@@ -91,6 +106,8 @@ func failure(err error, at step, cause error) events.LoadFailed {
 		badList   *manifestError
 		fault     *panicError
 		told      *Failure
+		diskRead  *diskReadError
+		store     *storeError
 		diskFails = errors.As(err, &writeErr) && !errors.Is(err, context.Canceled)
 	)
 	switch {
@@ -99,6 +116,10 @@ func failure(err error, at step, cause error) events.LoadFailed {
 		if told.Text != "" {
 			f.Evidence.Text = told.Text
 		}
+	case errors.As(err, &diskRead):
+		first, last := diskRead.off, diskRead.off+diskRead.n
+		f.Class, f.Retryable = events.ClassRead, false // a disk that refuses a read refuses it again
+		f.Evidence.First, f.Evidence.Last = &first, &last
 	case cause != nil && !diskFails && !errors.As(err, &readErr):
 		f.Class = events.ClassCancelled
 		if errors.Is(cause, errDeadline) {
@@ -108,7 +129,9 @@ func failure(err error, at step, cause error) events.LoadFailed {
 		f.Retryable = errors.Is(cause, errEnding)
 	case errors.As(err, &fault):
 		f.Evidence.Text += "\n" + string(fault.stack)
-	case refusedDisk(err) && at <= stepJoin, at == stepDisk:
+	case errors.As(err, &store):
+		f.Class, f.Retryable = store.class(), store.again()
+	case refusedDisk(err) && at <= stepJoin, at == stepDisk, at == stepOpen:
 		f.Class, f.Retryable = events.ClassRefused, false
 	case errors.As(err, &badList):
 		f.Class, f.Retryable = events.ClassImage, !badList.final

@@ -74,7 +74,7 @@ func TestProgressIsSaidOnceASecondAndAtEachPhase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &deafBus{}
 		a := newDeafAgent(t, b)
-		op := newOperation(events.LoadCommand{NodeRef: events.NodeRef{Job: "j1", Attempt: 1}}, "b1", func(error) {})
+		op := newOperation(events.NodeRef{Job: "j1", Attempt: 1}, "b1", "", func(error) {})
 		op.meter(func() Figures { return Figures{Percent: 50, BytesWritten: 7} })
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup

@@ -26,8 +26,8 @@ const (
 // run carries an operation to its end and reports how it ended.
 func (a *Agent) run(ctx context.Context, op *operation) {
 	began := a.clock.Now()
-	log := a.log.With("job", op.ref.Job, "attempt", op.ref.Attempt, "image", op.cmd.Image.Name)
-	log.Info("load begins", "disk", op.cmd.Disk)
+	log := a.log.With("job", op.ref.Job, "attempt", op.ref.Attempt, "verb", string(op.verb()))
+	log.Info("operation begins")
 
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
@@ -37,27 +37,39 @@ func (a *Agent) run(ctx context.Context, op *operation) {
 		a.telemetry(watching, op)
 	})
 
-	done, err := a.guarded(ctx, op)
+	outcome, err := a.guarded(ctx, op)
 	at, _ := op.current()
 	stopWatching()
 	<-telemetry
 	end := op.figures()
+	took := events.Duration(a.clock.Now().Sub(began))
 
-	var outcome events.Data
 	if err != nil {
 		failed := failure(err, at, context.Cause(ctx))
 		failed.NodeRef = op.ref
 		failed.Evidence.Counters = end.Counters
-		log.Warn("load failed", "class", string(failed.Class), "step", at.String(), "err", err)
+		log.Warn("operation failed", "class", string(failed.Class), "step", at.String(), "err", err)
 		outcome = failed
+		if op.save != nil {
+			outcome = events.SaveFailed(failed)
+		}
 	} else {
-		done.Took = events.Duration(a.clock.Now().Sub(began))
-		done.Counters = end.Counters
-		log.Info("load done", "assurance", string(done.Assurance), "bytes", done.BytesWritten, "dur", done.Took.String())
-		outcome = done
+		switch done := outcome.(type) {
+		case events.LoadDone:
+			done.Took, done.Counters = took, end.Counters
+			log.Info("load done", "assurance", string(done.Assurance), "bytes", done.BytesWritten, "dur", took.String())
+			outcome = done
+		case events.SaveDone:
+			done.Took = took
+			if done.Counters == nil {
+				done.Counters = end.Counters
+			}
+			log.Info("save done", "image", done.Image.Name, "digest", done.Image.Digest, "bytes", done.BytesSent, "dur", took.String())
+			outcome = done
+		}
 	}
 	op.end(outcome, end)
-	a.report(outcome, op.cmd.Effect)
+	a.report(outcome, op.effect)
 	if err == nil {
 		a.emitProgress(op, phaseDone)
 	}
@@ -69,18 +81,25 @@ func (op *operation) end(outcome events.Data, f Figures) {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	op.last, op.over, op.measure = outcome, f, nil
-	op.state = stateLoaded
-	if failed, ok := outcome.(events.LoadFailed); ok {
-		op.state, op.err = stateFailed, failed.Message
+	switch d := outcome.(type) {
+	case events.LoadFailed:
+		op.state, op.err = stateFailed, d.Message
+	case events.SaveFailed:
+		op.state, op.err = stateFailed, d.Message
+	case events.SaveDone:
+		op.state = stateSaved
+	default:
+		op.state = stateLoaded
 	}
 }
 
-// watchDeadline ends the load at the deadline of its command. The deadline was
+// watchDeadline ends the operation at the deadline of its command. The deadline was
 // made by the clock of the server, and a machine in an imaging system may well
 // believe that it is 1970: skew is how much later it is at the server. Steps
 // before this one have their own bounds.
 func (a *Agent) watchDeadline(ctx context.Context, op *operation, skew time.Duration) {
-	if op.cmd.Deadline.IsZero() {
+	deadline := op.deadline()
+	if deadline.IsZero() {
 		return
 	}
 	if skew.Abs() < skewTolerated {
@@ -88,9 +107,9 @@ func (a *Agent) watchDeadline(ctx context.Context, op *operation, skew time.Dura
 	} else {
 		a.log.Warn("the clock of this machine is wrong", "skew", skew.Round(time.Second).String())
 	}
-	left := op.cmd.Deadline.Sub(a.clock.Now().Add(skew))
+	left := deadline.Sub(a.clock.Now().Add(skew))
 	passed := func() {
-		op.cancel(fmt.Errorf("%w: it was %s", errDeadline, op.cmd.Deadline.UTC().Format(time.RFC3339)))
+		op.cancel(fmt.Errorf("%w: it was %s", errDeadline, deadline.UTC().Format(time.RFC3339)))
 	}
 	if left <= 0 {
 		passed()
@@ -105,14 +124,17 @@ func (a *Agent) watchDeadline(ctx context.Context, op *operation, skew time.Dura
 	})
 }
 
-// guarded is load with its panics as errors: a fault in one load must not end
-// the agent, which alone can say what became of the disk.
-func (a *Agent) guarded(ctx context.Context, op *operation) (done events.LoadDone, err error) {
+// guarded is load or save with its panics as errors: a fault in one must not
+// end the agent, which alone can say what became of the disk.
+func (a *Agent) guarded(ctx context.Context, op *operation) (done events.Data, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicError{value: v, stack: debug.Stack()}
 		}
 	}()
+	if op.save != nil {
+		return a.save(ctx, op)
+	}
 	return a.load(ctx, op)
 }
 

@@ -27,17 +27,37 @@ type Load struct {
 	Meter func(func() Figures)
 }
 
-// Figures say how far a load is. What is not known is zero.
+// Figures say how far a load or a save is. What is not known is zero.
 type Figures struct {
-	Percent       float64 // of the image, installed
+	Percent       float64 // of the image, installed; of the disk's used space, captured
 	Chunks        int     // of the image
 	ChunksWritten int
 	BytesReceived int64
 	BytesWritten  int64
+	BytesRead     int64 // of a save: from the disk
+	BytesSent     int64 // of a save: to the image service
 	Counters      map[string]int64
 }
 
-// Failure is an error of a load that knows its class.
+// Saver is a Loader that carries out saves as well.
+type Saver interface {
+	Loader
+	// Save returns when the image service has confirmed the image, or when
+	// everything was sent and somebody else will ask it. When ctx ends the save
+	// is to be stopped. Errors that know their class are *Failure.
+	Save(ctx context.Context, s Save) (events.SaveDone, error)
+}
+
+// Save is one attempt of a save that a Saver carries out.
+type Save struct {
+	Command events.SaveCommand
+	// Started says that the disk is being sent. Only the first call counts.
+	Started func(events.Disk)
+	// Meter sets what tells how far the save is; it is called at any time.
+	Meter func(func() Figures)
+}
+
+// Failure is an error of a load or a save that knows its class.
 type Failure struct {
 	Class     events.Class
 	Message   string // what happened, for people

@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"io"
 
 	"loadnode/events"
 	"loadnode/transfer/disk"
+	"loadnode/transfer/imagezip"
 	"loadnode/transfer/mcast"
 )
 
@@ -26,4 +28,18 @@ type Machine interface {
 	Imaging() bool
 	// Address is the machine's IPv4 address on the control network, or "".
 	Address() string
+}
+
+// DiskReader is a Machine of which disks can be saved.
+type DiskReader interface {
+	// ReadDisk finds the one disk that a selector means, makes sure that nothing
+	// writes to it (it is not mounted, nor held by anything), and opens it for
+	// reading.
+	ReadDisk(ctx context.Context, selector string) (Source, events.Disk, error)
+}
+
+// Source is a disk open for reading.
+type Source interface {
+	imagezip.Source
+	io.Closer
 }

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -106,6 +108,65 @@ func (m *LinuxMachine) OpenDisk(_ context.Context, selector string, need int64, 
 	d.Size = max(d.Size, t.Size())
 	return t, d, nil
 }
+
+// ReadDisk implements [DiskReader]. The disk is claimed as one that is written
+// to is: what is mounted while it is read makes an image that never was a disk.
+func (m *LinuxMachine) ReadDisk(_ context.Context, selector string) (Source, events.Disk, error) {
+	info, err := selectDisk(m.gate(), selector)
+	if err != nil && m.AllowRegular && strings.HasPrefix(selector, "/") {
+		if st, statErr := os.Stat(selector); statErr == nil && st.Mode().IsRegular() {
+			info, err = disk.Info{Path: selector, SectorSize: 512}, nil
+		}
+	}
+	if err != nil {
+		return nil, events.Disk{}, err
+	}
+	d := describeDisk(info)
+	if err := m.gate().Check(info.Path, 0, 0, m.AllowRegular); err != nil && !errors.Is(err, disk.ErrReadOnly) {
+		return nil, d, err
+	}
+	claim, err := claimDevice(info.Path)
+	if err != nil {
+		return nil, d, err
+	}
+	t, err := disk.Open(info.Path, disk.Options{ReadOnly: true})
+	if err != nil {
+		claim.Close()
+		return nil, d, err
+	}
+	d.Size = max(d.Size, t.Size())
+	return &claimedDisk{Target: t, claim: claim}, d, nil
+}
+
+// claimDevice opens a block device exclusively, for as long as it is open; of
+// a file it is a plain opening.
+func claimDevice(path string) (*os.File, error) {
+	flags := os.O_RDONLY
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		flags |= os.O_EXCL
+	}
+	f, err := os.OpenFile(path, flags, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, fmt.Errorf("open %s: %w: the disk or a partition of it is mounted, or held by RAID, LVM or another program", path, disk.ErrInUse)
+	}
+	return f, err
+}
+
+// claimedDisk is a disk that nobody else writes to.
+type claimedDisk struct {
+	disk.Target
+	claim *os.File
+}
+
+// Seek passes on, so that holes of a file are found.
+func (d *claimedDisk) Seek(off int64, whence int) (int64, error) {
+	if s, ok := d.Target.(io.Seeker); ok {
+		return s.Seek(off, whence)
+	}
+	return 0, errors.ErrUnsupported
+}
+
+func (d *claimedDisk) Close() error { return errors.Join(d.Target.Close(), d.claim.Close()) }
 
 // Join implements [Machine].
 func (m *LinuxMachine) Join(s events.Session) (mcast.Conn, error) {

@@ -3,6 +3,9 @@ package agent_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,8 +25,20 @@ const (
 	sizeLimit   = 12 << 20  // bytes, of the program
 )
 
+// takeAnything is an image service that keeps nothing.
+func takeAnything(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		_ = json.NewEncoder(w).Encode(events.Place{State: events.PlaceOpen}) // the agent sees what is missing
+		return
+	}
+	n, err := io.Copy(io.Discard, r.Body)
+	if err == nil {
+		_ = json.NewEncoder(w).Encode(events.Image{Name: "new.ndz", Size: n, Digest: strings.Repeat("0", 64)}) // likewise
+	}
+}
+
 // TestProgramIsSmall loads an image several times as large as its buffers with
-// the program itself, and looks at what it took.
+// the program itself, saves it again, and looks at what it took.
 func TestProgramIsSmall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a program and loads 120 MiB")
@@ -51,6 +66,15 @@ func TestProgramIsSmall(t *testing.T) {
 	cmd.Disk, cmd.Verify = b.machine.path, events.VerifyReadback
 	b.obeyed(events.VerbLoad, cmd)
 	b.done()
+	sink := httptest.NewServer(http.HandlerFunc(takeAnything))
+	defer sink.Close()
+	save := events.SaveCommand{NodeRef: cmd.NodeRef, Effect: "save", Image: "new.ndz", Disk: b.machine.path,
+		Place: events.Place{Image: "new.ndz", URL: sink.URL, Token: "secret"}}
+	save.Attempt = 2
+	b.obeyed(events.VerbSave, save)
+	d := b.saveOutcome(2)
+	require.IsType(t, events.SaveDone{}, d, "%+v", d)
+	require.Greater(t, d.(events.SaveDone).BytesSent, int64(100<<20))
 	peak := peakMemory(t, agent.Process.Pid)
 	require.NoError(t, agent.Process.Signal(os.Interrupt))
 	require.NoError(t, agent.Wait())

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"sync"
+	"time"
 
 	"loadnode/events"
 )
@@ -12,14 +13,19 @@ const (
 	stateIdle    = "idle"
 	stateLoading = "loading"
 	stateLoaded  = "loaded"
+	stateSaving  = "saving"
+	stateSaved   = "saved"
 	stateFailed  = "failed"
 	stateLeaving = "leaving"
 )
 
-// operation is one attempt of one job: running, or over with its outcome.
+// operation is one attempt of one job, a load or a save: running, or over with
+// its outcome.
 type operation struct {
-	cmd    events.LoadCommand
+	cmd    events.LoadCommand  // of a load
+	save   *events.SaveCommand // of a save, nil for a load
 	ref    events.NodeRef
+	effect string
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when it is over and its outcome is set
 
@@ -33,13 +39,28 @@ type operation struct {
 	changed chan struct{}  // one token: the phase may have changed
 }
 
-func newOperation(cmd events.LoadCommand, boot string, cancel context.CancelCauseFunc) *operation {
-	ref := cmd.NodeRef
+func newOperation(ref events.NodeRef, boot, effect string, cancel context.CancelCauseFunc) *operation {
 	ref.Boot = boot
 	return &operation{
-		cmd: cmd, ref: ref, cancel: cancel, state: stateLoading,
+		ref: ref, effect: effect, cancel: cancel, state: stateLoading,
 		done: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
+}
+
+// verb names what the operation does.
+func (op *operation) verb() events.Verb {
+	if op.save != nil {
+		return events.VerbSave
+	}
+	return events.VerbLoad
+}
+
+// deadline is when the operation gives up by itself; zero for never.
+func (op *operation) deadline() time.Time {
+	if op.save != nil {
+		return op.save.Deadline
+	}
+	return op.cmd.Deadline
 }
 
 // is reports whether the operation is that attempt of that job.
@@ -69,12 +90,12 @@ func (op *operation) enter(s step) {
 	}
 }
 
-// started says that the session is joined: from here on chunks come.
-func (op *operation) started(report events.LoadStarted) {
+// started says that data flow from here on.
+func (op *operation) started(report events.Data, at step) {
 	op.mu.Lock()
 	op.last = report
 	op.mu.Unlock()
-	op.enter(stepReceive)
+	op.enter(at)
 }
 
 func (op *operation) current() (step, string) {
@@ -93,7 +114,7 @@ func (op *operation) figures() Figures {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	switch {
-	case op.state != stateLoading:
+	case op.state != stateLoading && op.state != stateSaving:
 		return op.over
 	case op.measure != nil:
 		return op.measure()

@@ -49,8 +49,8 @@ func (a *Agent) receive(ctx context.Context, op *operation, conn mcast.Conn, m *
 // started reports that the session is joined and the disk open.
 func (a *Agent) started(op *operation, on events.Disk) {
 	started := events.LoadStarted{NodeRef: op.ref, Session: op.cmd.Session.ID, Disk: on}
-	op.started(started)
-	a.report(started, op.cmd.Effect)
+	op.started(started, stepReceive)
+	a.report(started, op.effect)
 }
 
 // installer turns a panic while a chunk is installed into an error of this
