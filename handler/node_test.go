@@ -58,6 +58,8 @@ type node struct {
 	disk bool
 	// claims: it says of its next saves that they are stored, and sends nothing.
 	claims int
+	// refuses: it does not take the next commands to save.
+	refuses int
 	// softBoot: a reboot by the agent leads into the imaging system again.
 	softBoot bool
 }
@@ -252,6 +254,10 @@ func (n *node) save(r bus.Request, boot string) (any, error) {
 	if o := n.ops[id]; o != nil {
 		n.again(o)
 		return reply, nil
+	}
+	if n.refuses > 0 {
+		n.refuses--
+		return nil, &events.Error{Code: events.CodeRefused, Message: c.Disk + " is mounted"}
 	}
 	o := &op{ref: c.NodeRef, save: true, last: events.SaveStarted{NodeRef: c.NodeRef, Image: c.Image, Disk: events.Disk{Path: c.Disk, Size: 1 << 30}}}
 	n.ops[id], n.latest = o, o

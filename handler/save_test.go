@@ -202,6 +202,7 @@ func TestSaveFaults(t *testing.T) {
 	}{
 		{"cut once", func(_ *world, n *node) { n.faults = []events.Class{store} }, "", true, "", 2, 1},
 		{"cut always", func(_ *world, n *node) { n.faults = []events.Class{store, store, store} }, "", false, store, 3, 1},
+		{"the command is refused", func(_ *world, n *node) { n.refuses = 1 }, "", false, events.ClassRefused, 1, 1},
 		{"disk refuses", func(_ *world, n *node) { n.faults = []events.Class{events.ClassRefused} }, "", false, events.ClassRefused, 1, 1},
 		{"never boots", func(_ *world, n *node) { n.deaf = 1 }, events.KindRebootRequested, true, "", 2, 2},
 		{"claims what it did not do", func(_ *world, n *node) { n.claims = 1 }, "", false, store, 1, 1},
