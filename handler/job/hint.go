@@ -55,6 +55,9 @@ func saveHint(class events.Class, n *Node, s State) string {
 	}
 	switch class {
 	case events.ClassRefused:
+		if n.Fault != nil && n.Fault.Evidence.Text == string(events.CodeUnsupported) {
+			return fmt.Sprintf("the agent of this node (%s) cannot save; boot the node into an imaging system with omf-agent", n.Agent)
+		}
 		return fmt.Sprintf("see its disks in pxe.up of: omf watch %s -o jsonl, and choose one with: %s --disk SELECTOR", s.Job, again)
 	case events.ClassPower:
 		return fmt.Sprintf("try its power driver (%s) by hand, then run: %s", n.Power, again)

@@ -271,6 +271,10 @@ func TestSaveFailureClasses(t *testing.T) {
 			c.must(up("n1-1", "b1"), "pxe.up n1-1")
 			c.must(job.NotLoaded{Node: "n1-1", Attempt: 1, Error: events.Error{Code: events.CodeRefused, Message: "/dev/sda is mounted"}}, "save.failed n1-1", "node.failed n1-1")
 		}, "mounted", "--disk SELECTOR"},
+		{events.ClassRefused, func(c *course) {
+			c.must(up("n1-1", "b1"), "pxe.up n1-1")
+			c.must(job.NotLoaded{Node: "n1-1", Attempt: 1, Error: events.Error{Code: events.CodeUnsupported, Message: "this agent cannot save"}}, "save.failed n1-1", "node.failed n1-1")
+		}, "cannot save", "with omf-agent"},
 		{events.ClassTimeout, func(c *course) {
 			c.must(up("n1-1", "b1"), "pxe.up n1-1")
 			c.tick("save.failed n1-1", "reboot.requested n1-1")
