@@ -72,6 +72,7 @@ func channels() []channel {
 	for _, k := range events.ReportKinds() {
 		all = append(all, channel{name: "rpt." + string(k), address: events.ReportSubject(pTestbed, pNode, k), about: "What a node says about itself.", by: agent, to: handler, kind: k})
 	}
+	all = append(all, channel{name: "rpt.credential.misused", address: events.ReportSubject(pTestbed, pNode, events.KindCredentialMisused), about: "A credential of a boot was asked for that is not to be had.", by: "whoever hands out the credentials of boots", to: handler, kind: events.KindCredentialMisused})
 	for _, k := range jobFactKinds() {
 		all = append(all, channel{name: "evt.job." + string(k), address: events.JobFactSubject(pTestbed, pJob, k), about: "A fact of a job.", by: handler, to: anyone, kind: k})
 	}

@@ -6,9 +6,12 @@ type Class string
 
 // Failure classes.
 const (
-	ClassRefused   Class = "refused"   // the agent's safety gate or policy refused, nothing was written
-	ClassPower     Class = "power"     // the power driver could not act
-	ClassCheckin   Class = "checkin"   // the node did not come up in the imaging system
+	ClassRefused Class = "refused" // the agent's safety gate or policy refused, nothing was written
+	ClassPower   Class = "power"   // the power driver could not act
+	ClassCheckin Class = "checkin" // the node did not come up in the imaging system
+	// ClassCredential: somebody else asked for the node's credential, or had it.
+	ClassCredential Class = "credential"
+
 	ClassImage     Class = "image"     // the image could not be served
 	ClassJoin      Class = "join"      // the agent got no answer from the image's session
 	ClassStalled   Class = "stalled"   // joined, but data stopped coming
@@ -24,7 +27,7 @@ const (
 // Classes lists every failure class.
 func Classes() []Class {
 	return []Class{
-		ClassRefused, ClassPower, ClassCheckin, ClassImage, ClassJoin, ClassStalled,
+		ClassRefused, ClassPower, ClassCheckin, ClassCredential, ClassImage, ClassJoin, ClassStalled,
 		ClassReceive, ClassVerify, ClassWrite, ClassRead, ClassStore, ClassTimeout, ClassCancelled,
 	}
 }

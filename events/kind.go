@@ -47,6 +47,8 @@ const (
 const (
 	KindUp      Kind = "up"
 	KindLeaving Kind = "leaving"
+	// KindCredentialMisused is reported about a node, never by one.
+	KindCredentialMisused Kind = "credential.misused"
 )
 
 // ReportKinds lists the kinds that a node may report: its credential allows
@@ -115,7 +117,7 @@ func Vocabulary() []Data {
 		RebootRequested{}, PxeUp{}, LoadStarted{}, LoadDone{}, LoadFailed{},
 		SaveStarted{}, SaveDone{}, SaveFailed{},
 		ShutdownRequested{}, ShutdownDone{}, RebootDone{}, NodeFailed{},
-		Up{}, Leaving{},
+		Up{}, Leaving{}, CredentialMisused{},
 		ImageAdded{}, ImageServed{}, ImageReleased{}, ImageDamaged{},
 		Leased{}, Released{}, Protected{}, Unprotected{},
 		Progress{}, SaveProgress{}, BootStage{},

@@ -320,4 +320,7 @@ type Credential struct {
 	User     string `json:"user"`
 	Password string `json:"password"`
 	Inbox    string `json:"inbox"` // prefix for replies that this credential may read
+	// CA is the certificate, PEM, that the bus proves itself with; empty where
+	// the bus speaks without TLS or has a certificate that everybody trusts.
+	CA string `json:"ca,omitempty"`
 }

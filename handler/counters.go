@@ -21,6 +21,7 @@ const (
 	countEffectErrors       = "effect_errors"
 	countAdopted            = "jobs_adopted"
 	countArchived           = "jobs_archived"
+	countAlarms             = "alarms" // credentials that somebody asked for who should not
 )
 
 // counters counts by name. The names are few: none of them comes from

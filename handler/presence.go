@@ -52,6 +52,9 @@ func (p *presence) take(m bus.Message) {
 	if err != nil {
 		return
 	}
+	if data.Kind() == events.KindCredentialMisused {
+		return // about the node, not from it
+	}
 	ref, ok := job.Ref(data)
 	if !ok || ref.Node != m.Address.Node || ref.Boot == "" || len(ref.Boot) > maxBoot {
 		return

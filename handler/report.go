@@ -58,6 +58,9 @@ func (h *Handler) report(ctx context.Context, m bus.Message) error {
 		h.refuse(m, &job.Refusal{Reason: job.ReasonForged, Text: fmt.Sprintf("a %s about node %q on subject %s", data.Kind(), ref.Node, m.Subject)})
 		return nil
 	}
+	if misused, ok := data.(events.CredentialMisused); ok {
+		h.alarmed(a.Testbed, misused)
+	}
 	k := key{a.Testbed, ref.Job}
 	if ref.Job == "" {
 		if k.job, err = h.holder(ctx, a.Testbed, a.Node); err != nil {

@@ -108,6 +108,7 @@ func applyNode(s State, i int, f Fact) (State, bool) {
 	case events.RebootRequested:
 		change = func(n *Node) {
 			n.Step, n.Attempt, n.Deadline, n.Hard = Rebooting, d.Attempt, d.Deadline, d.Hard
+			n.Armed = d.Attempt
 			n.PrevBoot, n.Boot = d.Boot, ""
 			n.Boots++
 		}

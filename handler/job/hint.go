@@ -24,6 +24,8 @@ func hint(class events.Class, n *Node, s State) string {
 		return fmt.Sprintf("try its power driver (%s) by hand, then run: %s", n.Power, again)
 	case events.ClassCheckin:
 		return fmt.Sprintf("watch its console (boot order, DHCP, boot flag) while you run: %s", again)
+	case events.ClassCredential:
+		return fmt.Sprintf("somebody else asked for its credential, or had it; see who in the evidence before you run: %s", again)
 	case events.ClassImage:
 		return "run: omf images verify " + image
 	case events.ClassJoin:
@@ -63,6 +65,8 @@ func saveHint(class events.Class, n *Node, s State) string {
 		return fmt.Sprintf("try its power driver (%s) by hand, then run: %s", n.Power, again)
 	case events.ClassCheckin:
 		return fmt.Sprintf("watch its console (boot order, DHCP, boot flag) while you run: %s", again)
+	case events.ClassCredential:
+		return fmt.Sprintf("somebody else asked for its credential, or had it; see who in the evidence before you run: %s", again)
 	case events.ClassImage:
 		return fmt.Sprintf("see the names that are taken with: omf images ls; then run: omf save '%s' and another name", n.Name)
 	case events.ClassRead:

@@ -26,6 +26,9 @@ func (d *decider) report(r Report) error {
 	if n.Ended() || n.doomed() {
 		return refuse(ReasonOver, "node %s is %s", n.Name, n.Step)
 	}
+	if m, ok := r.Data.(events.CredentialMisused); ok {
+		return d.credentialMisused(n, m)
+	}
 	if ref.Boot == "" || len(ref.Boot) > maxName {
 		return refuse(ReasonBoot, "node %s names no usable boot id", n.Name)
 	}
@@ -68,6 +71,8 @@ func Ref(data events.Data) (events.NodeRef, bool) {
 	case events.SaveFailed:
 		return d.NodeRef, true
 	case events.Leaving:
+		return d.NodeRef, true
+	case events.CredentialMisused:
 		return d.NodeRef, true
 	}
 	return events.NodeRef{}, false

@@ -58,6 +58,7 @@ type Node struct {
 	Failures int    // load.failed and save.failed facts
 	Boot     string // boot id of the imaging system, once up
 	PrevBoot string // boot id before the last reboot, if it was known
+	Armed    int    // attempt that the last reboot was requested for
 	Hard     bool   // the last reboot or shutdown goes to the power controller
 	Leaves   int    // shutdown.requested facts
 	Deadline time.Time
