@@ -44,6 +44,7 @@ func (a *Agent) save(ctx context.Context, op *operation) (events.SaveDone, error
 	body := newStream(a.clock)
 	m := &saveMeter{body: body}
 	op.meter(m.figures)
+	body.share = func() float64 { return m.figures().Percent }
 	body.first = func() {
 		started := events.SaveStarted{NodeRef: op.ref, Image: cmd.Image, Disk: info}
 		op.started(started, stepCapture)

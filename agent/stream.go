@@ -33,6 +33,7 @@ const (
 type stream struct {
 	clock Clock
 	first func() // called by the first Read that gives anything: the service listens
+	share func() float64
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and made anew at each change
@@ -45,7 +46,7 @@ type stream struct {
 }
 
 func newStream(clock Clock) *stream {
-	return &stream{clock: clock, changed: make(chan struct{}), sum: sha256.New(), first: func() {},
+	return &stream{clock: clock, changed: make(chan struct{}), sum: sha256.New(), first: func() {}, share: func() float64 { return 0 },
 		trailer: http.Header{trailerLength: nil, trailerDigest: nil}}
 }
 
@@ -167,6 +168,10 @@ func (s *stream) Close() error {
 	s.end(errNobodyReads)
 	return nil
 }
+
+// Percent is how much of the used space of the disk is captured. Simulated
+// networks go by it.
+func (s *stream) Percent() float64 { return s.share() }
 
 // sent is how many bytes the reader has taken.
 func (s *stream) sent() int64 {

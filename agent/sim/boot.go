@@ -108,7 +108,7 @@ func (b *boot) imaging() error {
 	n := b.node
 	a, err := agent.New(agent.Config{
 		Testbed: n.sim.cfg.Testbed, Node: n.name, Boot: b.id, Version: n.sim.cfg.Version,
-		Conn: &wire{Conn: conn, boot: b}, Machine: &machine{boot: b}, HTTP: n.sim.http,
+		Conn: &wire{Conn: conn, boot: b}, Machine: &machine{boot: b}, HTTP: n.web(),
 		Logger: n.sim.log, Clock: n.sim.cfg.Clock, Memory: n.sim.cfg.Memory, Workers: 1,
 	})
 	if err != nil {

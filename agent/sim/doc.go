@@ -27,11 +27,12 @@
 //
 //	noboot             the machine starts and nothing ever comes up
 //	die                the power fails once, amid the first load; it stays off until on or cycle
-//	slowdisk[=BYTES]   the disk takes BYTES a second (default 2 MiB)
+//	slowdisk[=BYTES]   the disk takes BYTES a second (default 2 MiB); a save reads as slowly
 //	loss=PERCENT       of the datagrams that arrive are lost
 //	reorder            datagrams arrive out of order
 //	writeerr=BYTE      the write that covers this byte of the disk fails with EIO
 //	flip               a bit of what was written flips on the disk once it is synced
+//	cut[=PERCENT]      the connection of the first save is cut when so much of the disk's used space is captured (default 50)
 //	lie[=WHAT]         the disk is damaged behind the agent's back, and load.done does not admit it
 //
 // What a lie tells: digest (the default) names another image than was asked

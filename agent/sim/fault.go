@@ -21,6 +21,7 @@ const (
 	WriteErr Kind = "writeerr"
 	Flip     Kind = "flip"
 	Lie      Kind = "lie"
+	Cut      Kind = "cut"
 )
 
 // What a lie tells.
@@ -29,6 +30,9 @@ const (
 	LieCount  = "count"
 	LieSound  = "sound"
 )
+
+// defaultCut is where a save is cut, percent of what is read.
+const defaultCut = 50
 
 // defaultSlowDisk is the speed of a slow disk, bytes a second.
 const defaultSlowDisk = 2 << 20
@@ -46,7 +50,7 @@ type Fault struct {
 
 // Kinds lists the forms that ParseFault takes.
 func Kinds() []string {
-	return []string{"noboot", "die", "slowdisk[=BYTES/S]", "loss=PERCENT", "reorder", "writeerr=BYTE", "flip", "lie[=digest|count|sound]"}
+	return []string{"noboot", "die", "slowdisk[=BYTES/S]", "loss=PERCENT", "reorder", "writeerr=BYTE", "flip", "lie[=digest|count|sound]", "cut[=PERCENT]"}
 }
 
 // ParseFault reads "kind[=value][:node,node…]"; without nodes, or with "*",
@@ -91,6 +95,10 @@ func ParseFault(s string) (Fault, error) {
 		}
 	case Loss:
 		err = number(0, 99)
+	case Cut:
+		if f.Number = defaultCut; valued {
+			err = number(0, 99)
+		}
 	case WriteErr:
 		err = number(0, 1<<53)
 		if err == nil && f.Number != float64(int64(f.Number)) {
@@ -116,7 +124,7 @@ func ParseFault(s string) (Fault, error) {
 func (f Fault) String() string {
 	s := string(f.Kind)
 	switch f.Kind {
-	case SlowDisk, Loss, WriteErr:
+	case SlowDisk, Loss, WriteErr, Cut:
 		s += "=" + strconv.FormatFloat(f.Number, 'f', -1, 64)
 	case Lie:
 		s += "=" + f.What

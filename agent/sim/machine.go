@@ -2,12 +2,14 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 
+	"loadnode/agent"
 	"loadnode/events"
 	"loadnode/transfer/disk"
 	"loadnode/transfer/mcast"
@@ -77,6 +79,27 @@ func (m *machine) OpenDisk(_ context.Context, _ string, need int64, size int) (d
 	}
 	d.Size = t.Size()
 	return newPlatter(t, m.boot), d, nil
+}
+
+// ReadDisk implements agent.DiskReader. A disk of a given size that was never
+// written to is there, and empty.
+func (m *machine) ReadDisk(context.Context, string) (agent.Source, events.Disk, error) {
+	d := m.disk()
+	if _, err := os.Stat(d.Path); os.IsNotExist(err) && d.Size > 0 {
+		t, err := disk.Open(d.Path, disk.Options{Create: true})
+		if err != nil {
+			return nil, d, err
+		}
+		if err := errors.Join(t.Extend(d.Size), t.Close()); err != nil {
+			return nil, d, err
+		}
+	}
+	t, err := disk.Open(d.Path, disk.Options{ReadOnly: true})
+	if err != nil {
+		return nil, d, err
+	}
+	d.Size = t.Size()
+	return &pickup{Target: t, slow: newPlatter(t, m.boot)}, d, nil
 }
 
 // Join implements agent.Machine. Only sessions on the loopback interface can

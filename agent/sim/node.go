@@ -32,6 +32,7 @@ type node struct {
 	order   []string // effects, oldest first
 	effect  string   // the last one
 	died    bool
+	cut     bool       // a save was
 	random  *rand.Rand // boot times
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -73,6 +74,25 @@ func (p *platter) Zero(off, n int64) error {
 // pass lets n bytes through: at the speed of a slow disk, and not without
 // power.
 func (p *platter) pass(n int64) error {
+	if err := p.move(n); err != nil {
+		return err
+	}
+	if p.dieAt > 0 {
+		p.mu.Lock()
+		fails := p.written+n >= p.dieAt
+		p.mu.Unlock()
+		if fails {
+			p.boot.node.die(p.boot)
+		}
+	}
+	if p.boot.dead.Load() {
+		return errNoPower
+	}
+	return nil
+}
+
+// move waits as long as a slow disk takes for n bytes.
+func (p *platter) move(n int64) error {
 	if f, ok := p.faults[SlowDisk]; ok {
 		clock := p.boot.node.sim.cfg.Clock
 		p.mu.Lock()
@@ -86,14 +106,6 @@ func (p *platter) pass(n int64) error {
 		select {
 		case <-clock.After(wait):
 		case <-p.boot.ctx.Done():
-		}
-	}
-	if p.dieAt > 0 {
-		p.mu.Lock()
-		fails := p.written+n >= p.dieAt
-		p.mu.Unlock()
-		if fails {
-			p.boot.node.die(p.boot)
 		}
 	}
 	if p.boot.dead.Load() {
@@ -166,4 +178,25 @@ func (p *platter) flip() error {
 	b[0] ^= 1 << (p.chosen >> 61)
 	_, err := p.Target.WriteAt(b[:], p.place)
 	return err
+}
+
+// pickup reads the disk of a node for a save, at the speed of the disk.
+type pickup struct {
+	disk.Target
+	slow *platter
+}
+
+func (p *pickup) ReadAt(b []byte, off int64) (int, error) {
+	if err := p.slow.move(int64(len(b))); err != nil {
+		return 0, err
+	}
+	return p.Target.ReadAt(b, off)
+}
+
+// Seek passes on, so that holes need not be read.
+func (p *pickup) Seek(off int64, whence int) (int64, error) {
+	if s, ok := p.Target.(io.Seeker); ok {
+		return s.Seek(off, whence)
+	}
+	return 0, errors.ErrUnsupported
 }
