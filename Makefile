@@ -40,6 +40,10 @@ cluster: ## the proof on a cluster: three servers of the bus, three handlers, fi
 demo: build ## the whole system on this machine: 8 simulated nodes loaded and compared
 	bin/omf demo
 
+# ARCH=arm64 builds for other machines; IMAGING adds options (docs/imaging-system.md).
+initramfs: ## kernel and initrd of the imaging system, into bin/imaging
+	$(GO) run ./deploy/initramfs -o bin/imaging$(if $(ARCH),/$(ARCH) -arch $(ARCH)) -version $(VERSION) $(IMAGING)
+
 bench: ## benchmarks; what they mean is in docs/performance.md
 	$(GO) run ./deploy/bench
 

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"loadnode/agent"
+	"loadnode/agent/initramfs"
 	"loadnode/agent/legacy/group"
 	"loadnode/agent/legacy/host"
 	"loadnode/agent/legacy/listener"
@@ -38,6 +39,12 @@ const memoryLimit = 100 << 20
 var version = "dev"
 
 func main() {
+	switch initramfs.Role(os.Args[0], os.Getpid()) {
+	case initramfs.RoleInit:
+		initramfs.Main(initramfs.Config{Version: version, Environ: environment})
+	case initramfs.RoleModprobe:
+		os.Exit(initramfs.Modprobe(os.Args[1:]))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	stop()
@@ -64,6 +71,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	if s.child {
+		log = initramfs.NewLogger(stderr, s.debug)
+	}
 	if err := serve(ctx, s, log); err != nil {
 		fmt.Fprintf(stderr, "omf-agent: %v\n", err)
 		if errors.Is(err, bus.ErrUnreachable) || errors.Is(err, bus.ErrDenied) {
@@ -145,7 +155,7 @@ func serveBus(ctx context.Context, s settings, machine agent.Machine, log *slog.
 	}
 	defer conn.Close()
 	a, err := agent.New(agent.Config{
-		Testbed: s.testbed, Node: s.node, Boot: s.boot, Version: version, Conn: conn,
+		Testbed: s.testbed, Node: s.node, Boot: s.boot, Version: version, Conn: s.watched(conn, log),
 		Machine: machine,
 		HTTP:    &http.Client{Timeout: s.httpTimeout},
 		Logger:  log, Memory: s.memory << 20,

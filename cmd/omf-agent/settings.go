@@ -19,7 +19,7 @@ import (
 const natsNone = "none"
 
 const (
-	environment    = "OMF_AGENT_"
+	prefix         = "OMF_AGENT_"
 	bootIDFile     = "/proc/sys/kernel/random/boot_id"
 	credentialSize = 16 << 10 // bytes of a credential file at most
 )
@@ -36,6 +36,7 @@ type settings struct {
 	allowRegular  bool
 	rebootSyscall bool
 	debug         bool
+	child         bool // of the imaging system's first program
 	version       bool
 	memory        int64 // MiB
 	timeout       time.Duration
@@ -66,6 +67,7 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (setting
 	f.DurationVar(&s.timeout, "timeout", 0, "give up when the bus is not reached within this `time`; 0: never")
 	f.DurationVar(&s.httpTimeout, "http-timeout", 15*time.Second, "`time` for one page of a manifest")
 	f.BoolVar(&s.debug, "debug", false, "log more")
+	f.BoolVar(&s.child, "child", false, "process 1 of the imaging system started it: times in the log are those since the machine's start")
 	f.BoolVar(&s.version, "version", false, "print the version and exit")
 	if err := f.Parse(args); err != nil {
 		return s, err
@@ -105,7 +107,7 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (setting
 		s.boot = strings.TrimSpace(string(id))
 	}
 	var err error
-	s.credential, err = readCredential(credential, getenv(environment+"CREDENTIAL"))
+	s.credential, err = readCredential(credential, getenv(prefix+"CREDENTIAL"))
 	return s, err
 }
 
@@ -115,7 +117,7 @@ func fromEnvironment(f *flag.FlagSet, getenv func(string) string) error {
 	f.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
 	var bad error
 	f.VisitAll(func(fl *flag.Flag) {
-		name := environment + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		name := prefix + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
 		if v := getenv(name); v != "" && !given[fl.Name] && bad == nil {
 			if err := f.Set(fl.Name, v); err != nil {
 				bad = fmt.Errorf("%s=%q: %w", name, v, err)
@@ -128,7 +130,7 @@ func fromEnvironment(f *flag.FlagSet, getenv func(string) string) error {
 // readCredential reads a credential from a file or, without one, from text;
 // neither means to connect without.
 func readCredential(file, text string) (*events.Credential, error) {
-	raw, from := []byte(text), environment+"CREDENTIAL"
+	raw, from := []byte(text), prefix+"CREDENTIAL"
 	if file != "" {
 		in := os.Stdin
 		if from = file; file != "-" {

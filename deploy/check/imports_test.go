@@ -29,6 +29,7 @@ var thirdParty = map[string]string{
 	"cobra":       "github.com/spf13/cobra",
 	"pflag":       "github.com/spf13/pflag",
 	"prometheus":  "github.com/prometheus/client_golang",
+	"dhcp":        "github.com/insomniacslk/dhcp",
 	"testify":     "github.com/stretchr/testify",
 }
 
@@ -82,14 +83,18 @@ var table = []rule{
 	{"agent/legacy/internal/transcript", nil, []string{"testify"}},
 	{"agent", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
 
+	{"agent/initramfs", []string{"events"}, []string{"x/sys", "dhcp"}},
+	{"agent/initramfs/module", nil, []string{"x/sys"}},
+
 	{"cmd/internal", nil, nil},
 	{"cmd/omf", []string{"...", "cmd/internal/..."}, []string{"cobra", "pflag", "prometheus", "yaml", "x/sys", "x/sync", "cloudevents", "nats.go", "compress"}},
-	{"cmd/omf-agent", []string{"events", "bus", "agent", "agent/legacy/...", "transfer/..."}, []string{"x/sys"}},
+	{"cmd/omf-agent", []string{"events", "bus", "agent", "agent/initramfs", "agent/legacy/...", "transfer/..."}, []string{"x/sys", "cloudevents"}},
 	{"cmd/frisbee", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"cmd/frisbeed", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"cmd/imagezip", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"cmd/imageunzip", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"deploy", nil, nil},
+	{"deploy/initramfs", []string{"agent/initramfs/module"}, []string{"compress"}},
 	{"deploy/bench", []string{"transfer/...", "deploy/lab"}, []string{"x/sys"}},
 }
 
