@@ -52,6 +52,10 @@ type Policy struct {
 	Patience time.Duration
 	// Wait is how long a waiting request without a timeout waits for nodes.
 	Wait time.Duration
+	// Stagger is the pause between the starts of two nodes, of all jobs
+	// together: what a fuse, a chassis or a DHCP server wants. 0: none. Nodes
+	// get that much more time to report.
+	Stagger time.Duration
 	// Parallel is how many effects run at once, of all jobs together.
 	Parallel int
 	// Sweep is how often what was left behind is looked for: leases of ended
@@ -103,13 +107,15 @@ type Config struct {
 	// made and kept there. It should outlive restarts: a handler that comes
 	// back under its name goes on with its jobs at once.
 	ID       string
-	StateDir string // for the id; empty: none is kept
+	StateDir string // for the id and the list of boot links; empty: none is kept
 	Version  string
 	Logger   *slog.Logger // nil: silent
 	Clock    Clock        // nil: the system's
 	Policy   Policy
 	// Power makes the driver of a node's power. nil: power.New on Conn.
 	Power func(inventory.Power, power.Deps) (power.Driver, error)
+	// Pxelinux is where boot flags are set as links of a TFTP tree.
+	Pxelinux Pxelinux
 }
 
 // ErrConfig is returned by New for a configuration that lacks something.

@@ -29,6 +29,8 @@ type Handler struct {
 	nodes   *presence
 	count   *counters
 	drivers drivers
+	flags   *flags
+	pacer   pacer
 	slots   chan struct{} // effects that may run at once
 
 	awake  awake
@@ -72,6 +74,9 @@ func New(cfg Config) (*Handler, error) {
 	if h.drivers, err = newDrivers(cfg.Inventory, cfg.Conn, makeDriver); err != nil {
 		return nil, err
 	}
+	if err := h.openFlags(cfg); err != nil {
+		return nil, err
+	}
 	return h, nil
 }
 
@@ -85,6 +90,7 @@ func (h *Handler) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	h.ctx = ctx
+	defer h.flags.close()
 	defer h.work.Wait()
 	defer h.setOpen(false)
 	defer cancel(nil)
@@ -129,6 +135,7 @@ func (h *Handler) start(ctx context.Context, fail context.CancelCauseFunc) error
 	}
 	h.awakeAt(h.clock.Now()) // the grace begins
 	begin("connection", h.watchConnection)
+	begin("boot flags", h.flags.run)
 	h.setOpen(true)
 	open := h.book.open()
 	h.log.Info("handler has read the log", "jobs_open", len(open))

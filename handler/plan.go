@@ -43,10 +43,11 @@ func (k *keeper) plan(ctx context.Context, s job.State) (job.Input, error) {
 		return job.Refuse{Error: *img.refusal}, nil
 	}
 	wish := job.Wish{Request: r, Requester: s.Requester, Missing: missing, Image: img.Image, Now: h.clock.Now()}
-	policy := h.policy.Policy
+	policy, leave := h.policy.Policy, time.Duration(0)
 	then, agreed := events.Then(""), true
 	for i, n := range nodes {
 		policy.CheckIn = max(policy.CheckIn, n.Boot.Checkin)
+		leave = max(leave, cmp.Or(n.Power.Escalate, policy.Leave))
 		agreed = agreed && (i == 0 || n.Then == then)
 		then = n.Then
 		wish.Nodes = append(wish.Nodes, h.planned(tb, n, r.Disk))
@@ -54,6 +55,8 @@ func (k *keeper) plan(ctx context.Context, s job.State) (job.Input, error) {
 	if r.Then == "" && agreed {
 		wish.Request.Then = then
 	}
+	policy.Leave = leave
+	policy.CheckIn += h.policy.Stagger * time.Duration(min(len(nodes), policy.Window)-1)
 	plan, refusal := policy.Plan(k.key.job, wish)
 	if refusal != nil {
 		return job.Refuse{Error: *refusal}, nil

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,7 @@ func (k *keeper) planSave(ctx context.Context, s job.State) (job.Input, error) {
 	}
 	policy := h.policy.Policy
 	policy.CheckIn = max(policy.CheckIn, n.Boot.Checkin)
+	policy.Leave = cmp.Or(n.Power.Escalate, policy.Leave)
 	plan, refusal := policy.PlanSave(k.key.job, job.SaveWish{
 		Request: r, Requester: s.Requester, Node: h.planned(tb, n, r.Disk), Image: name, Now: h.clock.Now(),
 	})

@@ -32,6 +32,7 @@ func (h *Handler) serve(ctx context.Context) error {
 				endpoint(events.HandlerUnprotect, h.answerUnprotect),
 				endpoint(events.HandlerPower, h.answerPower),
 				endpoint(events.HandlerAgents, h.answerAgents),
+				endpoint(events.HandlerNetboot, h.answerNetboot),
 			},
 		})
 		if err != nil {

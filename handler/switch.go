@@ -69,6 +69,12 @@ func (k *keeper) reboot(ctx context.Context, s job.State, e job.Effect) (job.Inp
 	if n == nil || !ok {
 		return job.NotBooted{Node: e.Node, Attempt: e.Attempt, Message: "the inventory has this node no more"}, nil
 	}
+	if err := k.flag(e); err != nil {
+		if k.hopeless(err, e.Deadline, s.Plan.Budgets.CheckIn) {
+			return job.NotBooted{Node: e.Node, Attempt: e.Attempt, Message: err.Error()}, nil
+		}
+		return nil, err
+	}
 	native := n.Agent != string(inventory.AgentLegacy)
 	if !drv.Repeatable() || !e.Hard {
 		reply, err := h.command(ctx, tb, e.Node, events.VerbProbe, events.NodeRef{Node: e.Node})
@@ -84,6 +90,9 @@ func (k *keeper) reboot(ctx context.Context, s job.State, e job.Effect) (job.Inp
 		// A driver that leads the next start into the network has to be asked
 		// itself: the agent's reboot would lead to the disk.
 		if answers && native && !e.Hard && !power.Netboots(drv) {
+			if err := h.pace(ctx); err != nil {
+				return nil, err
+			}
 			cmd := events.LeaveCommand{NodeRef: k.ref(e), Effect: e.ID}
 			cmd.Boot = reply.Boot
 			if _, err := h.command(ctx, tb, e.Node, events.VerbReboot, cmd); err == nil {
@@ -94,6 +103,9 @@ func (k *keeper) reboot(ctx context.Context, s job.State, e job.Effect) (job.Inp
 	st := h.switched(ctx, tb, e.Node)
 	if st.LastEffect == e.ID {
 		return nil, nil
+	}
+	if err := h.pace(ctx); err != nil {
+		return nil, err
 	}
 	action := events.PowerReset
 	if st.Power == power.Off {
@@ -113,6 +125,16 @@ func (k *keeper) reboot(ctx context.Context, s job.State, e job.Effect) (job.Inp
 		return job.NotBooted{Node: e.Node, Attempt: e.Attempt, Message: fmt.Sprintf("power %s: %v", action, err)}, nil
 	}
 	return nil, err
+}
+
+// flag sets the boot flag of a node that is about to start.
+func (k *keeper) flag(e job.Effect) error {
+	if tb, ok := k.h.inv.Testbed(k.key.testbed); ok {
+		if n, ok := tb.Node(e.Node); ok {
+			return k.h.flags.set(tb.Name, n)
+		}
+	}
+	return nil
 }
 
 // hopeless reports whether an effect that failed is to be given up: when the

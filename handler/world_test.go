@@ -44,6 +44,9 @@ type world struct {
 	inv   *inventory.Inventory
 	svc   *images
 
+	state    string           // directory of the handlers; empty: none
+	pxelinux handler.Pxelinux // of the handlers
+
 	ended chan struct{} // with the test
 
 	mu      sync.Mutex
@@ -275,7 +278,7 @@ func (w *world) startWith(id string, change func(*handler.Policy), drivers func(
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	conn := w.h.Connect(w.t)
-	h, err := handler.New(handler.Config{Inventory: w.inv, Conn: conn, ID: id, Version: "1.0.0", Logger: log, Policy: p, Power: drivers, Clock: w.clock})
+	h, err := handler.New(handler.Config{Inventory: w.inv, Conn: conn, ID: id, Version: "1.0.0", Logger: log, Policy: p, Power: drivers, Clock: w.clock, StateDir: w.state, Pxelinux: w.pxelinux})
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Handler: h, conn: conn, cancel: cancel, done: make(chan error, 1)}
