@@ -25,6 +25,7 @@ type loadFlags struct {
 	dryRun, detach  bool
 	wait            bool
 	legacy          legacyLoad
+	after           afterLoad
 }
 
 func (a *app) loadCommand() *cobra.Command {
@@ -53,6 +54,7 @@ detach or to cancel; elsewhere it detaches, and the job goes on.`,
 	fl.StringVar(&f.require, "require", "", "quorum that makes the job a success, such as 95% or 7 (default: every node)")
 	fl.StringVar(&f.verify, "verify", "", "readback: read each disk again after writing, and compare")
 	fl.StringVar(&f.free, "free", "", "free space of the image on the disk: zero, or discard (default: it keeps what was there)")
+	f.after.flags(fl)
 	fl.BoolVar(&f.requireVerified, "require-verified", false, "fail nodes whose agent cannot prove what it wrote")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "stop after the plan")
 	fl.BoolVar(&f.detach, "detach", false, "print the job id as soon as the job is accepted, and end")
@@ -131,11 +133,13 @@ func (a *app) loadRequest(args []string, f loadFlags) (events.LoadRequest, error
 	if a.legacyTimeout > 0 && timeout == 0 {
 		timeout = a.legacyTimeout
 	}
-	return events.LoadRequest{
+	req := events.LoadRequest{
 		Nodes: expr, Image: last, Disk: f.disk, Then: events.Then(f.then), Timeout: events.Duration(timeout),
 		Require: f.require, Verify: f.verify, Free: f.free, RequireVerified: f.requireVerified, DryRun: f.dryRun,
 		Wait: f.wait, TTL: events.Duration(f.ttl), Requester: who(),
-	}, nil
+	}
+	err = f.after.fill(&req)
+	return req, err
 }
 
 func digits(s string) bool {

@@ -28,11 +28,13 @@ func TestCheck(t *testing.T) {
 	good := events.LoadRequest{Nodes: "all", Image: "a.ndz"}
 	require.Nil(t, job.Check(good))
 	for name, change := range map[string]func(*events.LoadRequest){
-		"nodes":   func(r *events.LoadRequest) { r.Nodes = " " },
-		"image":   func(r *events.LoadRequest) { r.Image = "" },
-		"then":    func(r *events.LoadRequest) { r.Then = "explode" },
-		"verify":  func(r *events.LoadRequest) { r.Verify = "twice" },
-		"require": func(r *events.LoadRequest) { r.Require = "most" },
+		"nodes":       func(r *events.LoadRequest) { r.Nodes = " " },
+		"image":       func(r *events.LoadRequest) { r.Image = "" },
+		"then":        func(r *events.LoadRequest) { r.Then = "explode" },
+		"verify":      func(r *events.LoadRequest) { r.Verify = "twice" },
+		"require":     func(r *events.LoadRequest) { r.Require = "most" },
+		"resize":      func(r *events.LoadRequest) { r.Resize = "smaller" },
+		"personalise": func(r *events.LoadRequest) { r.Personalise = &events.Personalise{} },
 	} {
 		r := good
 		change(&r)

@@ -98,6 +98,9 @@ func (l *loader) gate(c events.LoadCommand) (events.Disk, error) {
 	if c.Free != "" {
 		return refuse("a legacy agent leaves free space as it is: load %s without --free", l.node.Name)
 	}
+	if c.Resize != "" || c.Personalise != nil {
+		return refuse("a legacy agent leaves what it loaded as it is: load %s without --resize and --personalise", l.node.Name)
+	}
 	if !strings.HasPrefix(c.Disk, "/dev/") || strings.ContainsAny(c.Disk, " \t\"\\") {
 		return refuse("disk %q: a legacy agent takes a path such as /dev/hda", c.Disk)
 	}
