@@ -3,6 +3,7 @@ package compat
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -98,6 +99,24 @@ func (w *world) ask(_ context.Context, subject string, req, resp any) error {
 			report.Nodes = append(report.Nodes, r)
 		}
 		*resp.(*events.PowerReport) = report
+	case events.HandlerNetboot:
+		q := req.(events.NetbootQuery)
+		if strings.Contains(q.Nodes, "(") {
+			return &events.Error{Code: events.CodeBadRequest, Message: "bad set"}
+		}
+		report := events.NetbootReport{}
+		for _, n := range w.several(q.Nodes) {
+			r := events.NetbootResult{Node: n.Name, X: n.X, Y: n.Y, IP: n.IP, Image: cmp.Or(q.Image, "orbit-1.0.0")}
+			if n.Name == w.broken {
+				r.Error = &events.Error{Code: events.CodeFailed, Message: "a file is in the way"}
+			}
+			report.Nodes = append(report.Nodes, r)
+			w.told = append(w.told, q.Action+" "+n.Name+" "+r.Image)
+		}
+		if len(report.Nodes) == 0 {
+			return &events.Error{Code: events.CodeNode, Message: "no such node"}
+		}
+		*resp.(*events.NetbootReport) = report
 	default:
 		return fmt.Errorf("unknown verb %s", verb)
 	}
@@ -113,6 +132,20 @@ func (w *world) of(set string) (out []events.NodeState) {
 		if set == "" || set == "all" || set == n.Name || set == fmt.Sprintf("[%d,%d]", n.X, n.Y) {
 			out = append(out, n)
 		}
+	}
+	return out
+}
+
+var pairs = regexp.MustCompile(`\[\d+,\d+\]`)
+
+// several finds the nodes of a list of pairs, or of names.
+func (w *world) several(set string) (out []events.NodeState) {
+	list := pairs.FindAllString(set, -1)
+	if list == nil {
+		list = strings.Split(set, ",")
+	}
+	for _, one := range list {
+		out = append(out, w.of(one)...)
 	}
 	return out
 }
@@ -213,24 +246,27 @@ func TestRecordings(t *testing.T) {
 		"/frisbee/status?img=nope.ndz": {status: 200, kind: "text/xml", body: "<frisbee_status><bandwidth>50.0</bandwidth><mc_address>224.0.0.2</mc_address></frisbee_status>"},
 		// The directory of the images is nobody's business.
 		"/frisbee/getAddress?img=nope.ndz": {status: 400, kind: "html", body: "Image file 'nope.ndz' not found"},
-		// The descriptions have the header they should have, and the groups are those that are there.
-		"/":                    {status: 200, kind: "text/xml", body: "<?xml version='1.0'?><serviceGroups><serviceGroup path='/cmc' name='cmc'><info>Information on available testbed resources and simple control functionality</info></serviceGroup><serviceGroup path='/inventory' name='inventory'><info>Service to retrieve information about nodes or testbeds from the Inventory Database</info></serviceGroup><serviceGroup path='/frisbee' name='frisbee'><info>Service to control frisbee servers to stream specific images</info></serviceGroup></serviceGroups>"},
-		"/inventory/getConfig": {status: 200, kind: "text/xml", body: "<CONFIG><x_max>2</x_max><y_max>2</y_max><pxe_url><ERROR>Inventory has no info on [pxe_url] for domain: default</ERROR></pxe_url><cmc_url>http://frisbee:5012/cmc</cmc_url><oml_url><ERROR>Inventory has no info on [oml_url] for domain: default</ERROR></oml_url><oml_port><ERROR>Inventory has no info on [oml_port] for domain: default</ERROR></oml_port><oml_host><ERROR>Inventory has no info on [oml_host] for domain: default</ERROR></oml_host><oml_localhost><ERROR>Inventory has no info on [oml_localhost] for domain: default</ERROR></oml_localhost><frisbee_url>http://frisbee:5012/frisbee</frisbee_url><frisbee_default_disk>/dev/hda</frisbee_default_disk></CONFIG>"},
+		"/inventory/getConfig":             {status: 200, kind: "text/xml", body: "<CONFIG><x_max>2</x_max><y_max>2</y_max><pxe_url>http://frisbee:5012/pxe</pxe_url><cmc_url>http://frisbee:5012/cmc</cmc_url><oml_url><ERROR>Inventory has no info on [oml_url] for domain: default</ERROR></oml_url><oml_port><ERROR>Inventory has no info on [oml_port] for domain: default</ERROR></oml_port><oml_host><ERROR>Inventory has no info on [oml_host] for domain: default</ERROR></oml_host><oml_localhost><ERROR>Inventory has no info on [oml_localhost] for domain: default</ERROR></oml_localhost><frisbee_url>http://frisbee:5012/frisbee</frisbee_url><frisbee_default_disk>/dev/hda</frisbee_default_disk></CONFIG>"},
+		// Messages of Ruby, and what became of evaluating what a client sent.
+		"/pxe/setBootImageNS?ns=foo(":    {status: 400, kind: "html", body: "Error while parsing 'foo(': bad set"},
+		"/pxe/setBootImageNS?ns=[[9,9]]": {status: 500, kind: "html", body: "no such node"},
 		// Only the control interface is known.
 		"/inventory/getAllMacAddresses?x=1&y=2": {status: 200, kind: "text/xml", body: "<MAC_Address><control>00:0F:EA:88:13:01</control></MAC_Address>"},
 	}
-	skipped := regexp.MustCompile(`^/pxe/|^/inventory/getMacAddress|domain=(short|broken|planetlab)`) // other configurations
+	skipped := regexp.MustCompile(`^/inventory/getMacAddress|domain=(short|broken|planetlab)`) // other configurations
 	for _, file := range []string{"omf-grid-01-frisbee.txt", "omf-grid-02-service-descriptions.txt", "omf-grid-03-inventory.txt", "omf-grid-04-pxe-cmc.txt"} {
 		t.Run(file, func(t *testing.T) {
 			w := newWorld()
-			if strings.Contains(file, "cmc") {
-				w.nodes = grid(1, 2)
-			}
 			s, srv := start(t, w, nil)
 			served := false
 			for _, e := range recorded(t, file) {
 				if skipped.MatchString(e.path) {
 					continue
+				}
+				if strings.Contains(file, "cmc") && strings.HasPrefix(e.path, "/pxe/") { // two testbeds
+					w.nodes = grid(2, 2)
+				} else if strings.Contains(file, "cmc") {
+					w.nodes = grid(1, 2)
 				}
 				if d, ok := differs[e.path]; ok && (e.path != "/frisbee/status" || e.status != 200) {
 					e = exchange{e.path, d.kind, d.body, d.status}
@@ -382,4 +418,32 @@ func TestTimeAndRestart(t *testing.T) {
 	cancel()
 	require.NoError(t, <-done)
 	_ = s
+}
+
+// TestPXE: the form of OMF 5, and what cannot be done.
+func TestPXE(t *testing.T) {
+	w := newWorld()
+	w.nodes = append(w.nodes, events.NodeState{Name: "omf.nicta.node1", IP: "10.0.0.1"}, events.NodeState{Name: "omf.nicta.node2", IP: "10.0.0.2"})
+	_, srv := start(t, w, nil)
+	for _, c := range [][2]string{
+		{"/pxe/setBootImageNS?ns=omf.nicta.node1,omf.nicta.node2", "<response status='OK'><action name='setBootImage' service='pxe'><nodes><node hex='0A000001' hrn='omf.nicta.node1' img='orbit-1.0.0' ip='10.0.0.1'/><node hex='0A000002' hrn='omf.nicta.node2' img='orbit-1.0.0' ip='10.0.0.2'/></nodes></action></response>"},
+		{"/pxe/setBootImageNS?ns=n1-1&user=ann&imgName=omf-5.4", "<response status='OK'><action name='setBootImage' service='pxe'><nodes><node hex='0A120101' hrn='n1-1' img='omf-5.4' ip='10.18.1.1'/></nodes></action></response>"},
+		{"/pxe/clearBootImageNS?ns=omf.nicta.node1", "<response status='OK'><action name='clearBootImage' service='pxe'><nodes/></action></response>"},
+		{"/pxe/setBootImageNS?ns=omf.nicta.node9", "<ERROR>no such node</ERROR>"},
+	} {
+		status, kind, body := get(t, srv, c[0])
+		require.Equal(t, http.StatusOK, status, body)
+		require.Equal(t, "text/xml", kind)
+		require.Equal(t, c[1], body, c[0])
+	}
+	require.Equal(t, []string{"set omf.nicta.node1 orbit-1.0.0", "set omf.nicta.node2 orbit-1.0.0", "set n1-1 omf-5.4", "clear omf.nicta.node1 orbit-1.0.0"}, w.told)
+	w.broken = "n1-2"
+	status, _, body := get(t, srv, "/pxe/setBootImageAll")
+	require.Equal(t, http.StatusInternalServerError, status)
+	require.Contains(t, body, "n1-2: a file is in the way")
+	status, kind, body := get(t, srv, "/pxe")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "text/xml", kind)
+	require.Contains(t, body, "<service name='setBootImageNS'>")
+	require.Contains(t, body, "<arg name='ns' value='setDecl' isRequired='true'>")
 }

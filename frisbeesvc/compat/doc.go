@@ -1,4 +1,4 @@
-// Package compat answers the HTTP services of OMF's grid services: /frisbee, /cmc and /inventory with their
+// Package compat answers the HTTP services of OMF's grid services: /frisbee, /cmc, /inventory and /pxe with their
 // descriptions (specs/omf-legacy.md, section b). It answers as OMF 4.4 does, and as OMF 5.4 does where a request is in
 // its form (user= or hrn=) or the configuration says so.
 //

@@ -150,7 +150,7 @@ func getConfig(r *request) (reply, error) {
 	b.WriteString("<CONFIG>")
 	for _, v := range [][2]string{
 		{"x_max", strconv.Itoa(l.Columns)}, {"y_max", strconv.Itoa(l.Rows)},
-		{"pxe_url", ""}, {"cmc_url", r.s.cfg.Base + "/cmc"}, {"oml_url", ""}, {"oml_port", ""}, {"oml_host", ""}, {"oml_localhost", ""},
+		{"pxe_url", r.s.cfg.Base + "/pxe"}, {"cmc_url", r.s.cfg.Base + "/cmc"}, {"oml_url", ""}, {"oml_port", ""}, {"oml_host", ""}, {"oml_localhost", ""},
 		{"frisbee_url", r.s.cfg.Base + "/frisbee"}, {"frisbee_default_disk", r.s.cfg.Disk},
 	} {
 		text := escape(v[1])

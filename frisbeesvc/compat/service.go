@@ -79,7 +79,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Now = time.Now
 	}
 	s := &Service{cfg: cfg, changed: make(chan struct{}, 1), daemons: daemons{all: map[key]*daemon{}}}
-	s.groups = []group{s.cmc(), s.inventory(), s.frisbee()}
+	s.groups = []group{s.cmc(), s.inventory(), s.frisbee(), s.pxe()}
 	return s, nil
 }
 
