@@ -67,7 +67,7 @@ func Detail(d events.Data) string {
 		return words(f.Request.Image, "on", f.Request.Nodes, by(f.Requester))
 	case events.JobAccepted:
 		if f.Save != nil {
-			s := fmt.Sprintf("save %s as %s, deadline %s", nodeNames(f.Nodes), f.Save.Image, f.Deadline.Local().Format("15:04:05"))
+			s := fmt.Sprintf("save %s as %s, deadline %s", nodeNames(f.Nodes), f.Save.Image, f.Deadline.Local().Format("Jan 2 15:04:05")) // of a large disk
 			if f.DryRun {
 				s += ", dry run"
 			}
