@@ -21,6 +21,7 @@ import (
 	"loadnode/frisbeesvc"
 	"loadnode/frisbeesvc/catalogue"
 	"loadnode/handler"
+	"loadnode/handler/netboot/pxelinux"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -73,6 +74,10 @@ services are in STATE/operator.json and STATE/service.json.`,
 		{"link-rate", config.KeyLinkRate, "BITS"},
 		{"idle", config.KeyIdle, "TIME"},
 		{"window", config.KeyWindow, "N"},
+		{"stagger", config.KeyStagger, "TIME"},
+		{"pxelinux", config.KeyPxelinux, "DIR"},
+		{"pxelinux-image", config.KeyPxeImage, "NAME"},
+		{"pxelinux-lifetime", config.KeyPxeLifetime, "TIME"},
 		{"checkin", config.KeyCheckIn, "TIME"},
 		{"join", config.KeyJoin, "TIME"},
 		{"stall", config.KeyStall, "TIME"},
@@ -269,6 +274,16 @@ func (a *app) numbers(c *serverConfig) error {
 		parse(config.KeyPort, number(&port, 1, 65535)),
 		parse(config.KeyReplicas, number(&c.replicas, 1, 5)),
 		parse(config.KeyWindow, number(&c.policy.Window, 1, 100000)),
+		parse(config.KeyStagger, span(&c.policy.Stagger)),
+		parse(config.KeyPxelinux, func(s string) error {
+			if !filepath.IsAbs(s) {
+				return errors.New("want an absolute path")
+			}
+			c.pxelinux.Dir = s
+			return nil
+		}),
+		parse(config.KeyPxeImage, func(s string) error { c.pxelinux.Image = s; return pxelinux.CheckImage(s) }),
+		parse(config.KeyPxeLifetime, span(&c.pxelinux.Lifetime)),
 		parse(config.KeyRate, func(s string) (err error) { c.frisbee.rate, err = parseRate(s); return err }),
 		parse(config.KeyLinkRate, func(s string) (err error) { c.frisbee.linkRate, err = parseRate(s); return err }),
 		parse(config.KeyIdle, span(&c.frisbee.idle)),

@@ -74,7 +74,7 @@ func (s *server) handlerRole(ctx context.Context) (role, func(), error) {
 	dir := filepath.Join(s.cfg.state, roleHandler)
 	h, err := handler.New(handler.Config{
 		Inventory: s.cfg.inventory, Conn: conn, StateDir: dir, Version: version, Logger: s.log.With("role", roleHandler),
-		Policy: s.cfg.policy,
+		Policy: s.cfg.policy, Pxelinux: s.cfg.pxelinux,
 	})
 	if err != nil {
 		conn.Close()

@@ -45,6 +45,10 @@ const (
 	KeyLinkRate     = "serve.link_rate"
 	KeyIdle         = "serve.idle"
 	KeyWindow       = "serve.window"
+	KeyStagger      = "serve.stagger"
+	KeyPxelinux     = "serve.pxelinux"
+	KeyPxeImage     = "serve.pxelinux_image"
+	KeyPxeLifetime  = "serve.pxelinux_lifetime"
 	KeyCheckIn      = "serve.checkin"
 	KeyJoin         = "serve.join"
 	KeyStall        = "serve.stall"
@@ -85,6 +89,10 @@ func Settings() []Setting {
 		{KeyLinkRate, "", "rate of all sessions together, which they share", "that of one session"},
 		{KeyIdle, "", "how long a session without clients and leases stays", "5m"},
 		{KeyWindow, "", "nodes that boot at once", "64"},
+		{KeyStagger, "", "pause between the starts of two nodes", "none"},
+		{KeyPxelinux, "", "configuration directory of the TFTP tree, such as /tftpboot/pxelinux.cfg, where the boot links of nodes with boot driver pxelinux are", "none"},
+		{KeyPxeImage, "", "boot configuration in it of nodes whose inventory names none", "orbit-1.0.0"},
+		{KeyPxeLifetime, "", "how long a boot link that was set by hand stays", "30m"},
 		{KeyCheckIn, "", "how long a node may take from reboot to agent", "3m30s, short with --sim"},
 		{KeyJoin, "", "how long it may take from there to the beginning of the load", "1m30s, short with --sim"},
 		{KeyStall, "", "how long a joined node waits for data", "30s, short with --sim"},
