@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"net"
@@ -19,7 +20,9 @@ type bed struct {
 	name          string
 	columns, rows int
 	disk          string
-	legacy        bool // OMF's agent runs on the nodes
+	power         string // of its nodes, as the inventory says it
+	pxelinux      bool   // its nodes boot by links
+	legacy        bool   // OMF's agent runs on the nodes
 	nodes         []*node
 	byName        map[string]*node
 	groups        []topology
@@ -166,23 +169,29 @@ func (im *importer) rhubarbe(f File) error {
 			switch key {
 			case "control":
 			case "cmc":
-				if h, ip := field(part, "hostname"), field(part, "ip"); printable(h) && printable(ip) {
-					n.cmc = strings.Join(nonEmpty(h, ip), " ")
-				}
-				others[key]++
+				im.card(f, n, part)
 			default:
 				others[key]++
 			}
 		}
 	}
 	for _, key := range sorted(others) {
-		why := "only the control interface is used for imaging"
-		if key == "cmc" {
-			why = "in the inventory as comments; " + whyPower
-		}
-		im.leave(Entry{File: f.Name, Line: root.Line, What: clip(key), Value: fmt.Sprintf("of %d nodes", others[key])}, why)
+		im.leave(Entry{File: f.Name, Line: root.Line, What: clip(key), Value: fmt.Sprintf("of %d nodes", others[key])}, "only the control interface is used for imaging")
 	}
 	return nil
+}
+
+// card takes the card that switches a node.
+func (im *importer) card(f File, n *node, part *yaml.Node) {
+	e := Entry{File: f.Name, Line: part.Line, What: clip(n.name + ".cmc"), Value: clip(strings.Join(nonEmpty(field(part, "hostname"), field(part, "ip")), " "))}
+	host := cmp.Or(field(part, "hostname"), field(part, "ip"))
+	p := inventory.Power{Driver: inventory.PowerCMC, Form: inventory.FormCard, URL: "http://" + host}
+	if _, err := p.Check(); err != nil || strings.ContainsAny(host, "/{}") {
+		im.leave(e, "want the name or the address of the card that switches the node")
+		return
+	}
+	n.cmc = p.URL
+	im.take(e, "inventory: power of "+n.name, "")
 }
 
 // extra reports the fields of a control interface that are not read.

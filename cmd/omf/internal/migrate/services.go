@@ -14,6 +14,7 @@ import (
 
 	"loadnode/cmd/omf/internal/config"
 	"loadnode/handler/inventory"
+	"loadnode/handler/netboot/pxelinux"
 )
 
 // setting is what a file says of one of our settings.
@@ -34,8 +35,7 @@ type rule struct {
 const (
 	whyBuiltIn = "loadnode brings this itself"
 	whySave    = "saving images does not go through this service"
-	whyPXE     = "no setting names the tree of the network boot; it stays as it is"
-	whyPower   = "power is a driver of each node in the inventory: power: {driver: exec, command: [...]}"
+	whyPower   = "power is a driver of each node in the inventory: power: {driver: cmc, form: orbit, url: http://HOST:5012/cmc} or another"
 	whyURL     = "the services find each other on the bus"
 	whySQL     = "the inventory is a file, not a database"
 )
@@ -59,7 +59,10 @@ func rules() map[string]map[string]rule {
 			"maxDaemons": {why: whySave}, "ncBin": {why: whyBuiltIn}, "owner": {why: whySave},
 		},
 		"pxe": {
-			"cfgDir": {why: whyPXE}, "defImage": {why: whyPXE}, "linkLifetime": {why: whyPXE}, "inventory_url": {why: whyURL},
+			"cfgDir":        {key: config.KeyPxelinux, convert: directory, why: "the nodes of the testbed get boot: {driver: pxelinux}"},
+			"defImage":      {key: config.KeyPxeImage, convert: bootImage},
+			"linkLifetime":  {key: config.KeyPxeLifetime, convert: seconds, why: "of links that are set by hand; those of jobs end with what they are for"},
+			"inventory_url": {why: whyURL},
 		},
 		"cmc":       {"inventory_url": {why: whyURL}, "*": {why: whyPower}},
 		"inventory": {"host": {why: whySQL}, "user": {why: whySQL}, "password": {why: whySQL}, "database": {why: whySQL}},
@@ -138,7 +141,7 @@ func (im *importer) value(f File, service, testbed, key string, k, v *yaml.Node)
 // place takes what OMF's inventory says of a testbed, in whichever service.
 func (im *importer) place(e Entry, testbed, key, text string) bool {
 	switch key {
-	case "x_max", "y_max", "frisbee_default_disk":
+	case "x_max", "y_max", "frisbee_default_disk", "cmc_url":
 	default:
 		return false
 	}
@@ -146,7 +149,14 @@ func (im *importer) place(e Entry, testbed, key, text string) bool {
 		testbed = inventory.DefaultTestbed
 	}
 	b := im.bed(testbed)
-	if key == "frisbee_default_disk" {
+	if key == "cmc_url" {
+		p := inventory.Power{Driver: inventory.PowerCMC, Form: inventory.FormOrbit, URL: text}
+		if _, err := p.Check(); err != nil {
+			im.leave(e, err.Error())
+			return true
+		}
+		b.power = fmt.Sprintf("{driver: cmc, form: orbit, url: %s}", strconv.QuoteToASCII(text))
+	} else if key == "frisbee_default_disk" {
 		if !strings.HasPrefix(text, "/dev/") || !printable(text) {
 			im.leave(e, "want a disk such as /dev/hda")
 			return true
@@ -196,6 +206,10 @@ func directory(s string) (string, error) {
 		return "", errors.New("want an absolute path")
 	}
 	return filepath.Clean(s), nil
+}
+
+func bootImage(s string) (string, error) {
+	return s, pxelinux.CheckImage(s)
 }
 
 func rate(s string) (string, error) {

@@ -99,6 +99,7 @@ func (im *importer) inventory() []byte {
 		if t.legacy {
 			im.address(t)
 		}
+		t.pxelinux = t.name == im.testbed && im.says(config.KeyPxelinux)
 		t.write(&b, grid)
 		if t.legacy {
 			im.take(Entry{What: "testbed " + clip(t.name)}, "agent: legacy", "the nodes run OMF's agent; write native when they run omf-agent")
@@ -107,7 +108,14 @@ func (im *importer) inventory() []byte {
 	if b.Len() == 0 {
 		return nil
 	}
-	return []byte("# Nodes of omf serve; the power of each is still to be written.\nversion: 1\ntestbeds:\n" + b.String())
+	return []byte("# Nodes of omf serve; see to the power of each.\nversion: 1\ntestbeds:\n" + b.String())
+}
+
+// says reports whether the settings of the testbed will have a key.
+func (im *importer) says(key string) bool {
+	return slices.ContainsFunc(im.found, func(s setting) bool {
+		return s.key == key && (s.testbed == "" || s.testbed == im.testbed || s.testbed == defaultSection)
+	})
 }
 
 // address gives nodes the addresses of OMF's plan, which it keeps in its
@@ -156,6 +164,12 @@ func (t *bed) write(b *strings.Builder, grid bool) {
 	if t.legacy {
 		defaults = append(defaults, "agent: legacy")
 	}
+	if t.power != "" {
+		defaults = append(defaults, "power: "+t.power)
+	}
+	if t.pxelinux {
+		defaults = append(defaults, "boot: {driver: pxelinux}")
+	}
 	if len(defaults) > 0 {
 		fmt.Fprintf(b, "    defaults: {%s}\n", strings.Join(defaults, ", "))
 	}
@@ -176,11 +190,10 @@ func (t *bed) write(b *strings.Builder, grid bool) {
 		if n.ip != "" {
 			fields = append(fields, "ip: "+strconv.QuoteToASCII(n.ip))
 		}
-		fmt.Fprintf(b, "      %s: {%s}", quote(n.name), strings.Join(fields, ", "))
 		if n.cmc != "" {
-			fmt.Fprintf(b, " # cmc: %s", n.cmc)
+			fields = append(fields, fmt.Sprintf("power: {driver: cmc, form: card, url: %s}", strconv.QuoteToASCII(n.cmc)))
 		}
-		b.WriteByte('\n')
+		fmt.Fprintf(b, "      %s: {%s}\n", quote(n.name), strings.Join(fields, ", "))
 	}
 }
 
