@@ -18,6 +18,8 @@ import (
 // parsers are the packages of the data plane that read what others wrote:
 // datagrams, images, compressed data, filesystems, partition tables.
 var parsers = []string{
+	"handler/netboot/dhcp",
+	"handler/netboot/tftp",
 	"transfer/disk/ptable",
 	"transfer/grow",
 	"transfer/imagezip",
@@ -30,6 +32,7 @@ var parsers = []string{
 	"transfer/inflate",
 	"transfer/install",
 	"transfer/ndz",
+	"transfer/personalise",
 	"transfer/wire",
 }
 

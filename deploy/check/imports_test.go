@@ -30,6 +30,7 @@ var thirdParty = map[string]string{
 	"pflag":       "github.com/spf13/pflag",
 	"prometheus":  "github.com/prometheus/client_golang",
 	"dhcp":        "github.com/insomniacslk/dhcp",
+	"tftp":        "github.com/pin/tftp/v3",
 	"testify":     "github.com/stretchr/testify",
 }
 
@@ -55,7 +56,9 @@ var table = []rule{
 	{"transfer/ndz", []string{"transfer/inflate"}, []string{"compress", "x/sync"}},
 	{"transfer/disk", nil, []string{"x/sys"}},
 	{"transfer/disk/ptable", nil, nil},
-	{"transfer/grow", []string{"transfer/disk", "transfer/disk/ptable"}, []string{"x/sys"}},
+	{"transfer/disk/loop", nil, []string{"x/sys"}},
+	{"transfer/grow", []string{"transfer/disk", "transfer/disk/ptable", "transfer/disk/loop"}, []string{"x/sys"}},
+	{"transfer/personalise", []string{"transfer/disk", "transfer/disk/ptable", "transfer/disk/loop"}, []string{"x/sys"}},
 	{"transfer/install", []string{"transfer/ndz", "transfer/disk"}, []string{"x/sync"}},
 	{"transfer/imagezip", []string{"transfer/ndz", "transfer/disk", "transfer/disk/ptable"}, []string{"x/sync"}},
 	{"transfer/imagezip/free", nil, nil},
@@ -75,6 +78,10 @@ var table = []rule{
 	{"handler/job", []string{"events"}, []string{"cloudevents"}},
 	{"handler/nodeset", nil, nil},
 	{"handler/inventory", []string{"events", "handler/nodeset"}, []string{"yaml"}},
+	{"handler/netboot", []string{"events", "bus", "handler/inventory"}, []string{"x/sync"}},
+	{"handler/netboot/dhcp", nil, []string{"dhcp"}},
+	{"handler/netboot/tftp", nil, []string{"tftp"}},
+	{"handler/netboot/script", nil, nil},
 	{"handler/power", []string{"events", "bus", "handler/inventory"}, []string{"x/sys"}},
 	{"handler/power/powertest", []string{"events", "handler/power", "handler/inventory"}, []string{"testify"}},
 
@@ -94,6 +101,7 @@ var table = []rule{
 	{"cmd/imagezip", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"cmd/imageunzip", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"deploy", nil, nil},
+	{"deploy/e2e", []string{"events", "bus", "agent/initramfs/module"}, []string{"dhcp", "x/sys"}},
 	{"deploy/initramfs", []string{"agent/initramfs/module"}, []string{"compress"}},
 	{"deploy/bench", []string{"transfer/...", "deploy/lab"}, []string{"x/sys"}},
 }
