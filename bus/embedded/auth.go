@@ -2,151 +2,110 @@ package embedded
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
+	"net/netip"
+	"slices"
+	"sync"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"loadnode/bus"
+	"loadnode/bus/credential"
 	"loadnode/events"
 )
 
-const secretBytes = 32
+// gate lets connections to this server in. Who they are is decided by package
+// credential.
+type gate struct {
+	authority *credential.Authority
+	required  bool
+	log       *slog.Logger
+	// close ends a connection.
+	close func(id uint64)
 
-// authority knows the secret that all credentials derive from.
-type authority struct {
-	secret   []byte
-	required bool
-	log      *slog.Logger
+	mu   sync.Mutex
+	live map[credential.User][]uint64 // connections that use the credential of a boot
+	over map[credential.User]bool     // revoked
 }
 
-// newAuthority reads the secret of a store, or makes it at the first start.
-func newAuthority(path string, required bool, log *slog.Logger) (*authority, error) {
-	a := &authority{required: required, log: log}
-	text, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		a.secret, err = hex.DecodeString(strings.TrimSpace(string(text)))
-		if err != nil || len(a.secret) != secretBytes {
-			return nil, fmt.Errorf("embedded bus: %s is damaged: want %d bytes in hexadecimal digits; without it, all credentials are to be handed out anew: remove it to do so", path, secretBytes)
-		}
-		return a, nil
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("embedded bus: secret: %w", err)
-	}
-	a.secret = make([]byte, secretBytes)
-	rand.Read(a.secret)
-	if err := writeSecret(path, hex.EncodeToString(a.secret)+"\n"); err != nil {
-		return nil, fmt.Errorf("embedded bus: secret: %w", err)
-	}
-	return a, nil
-}
-
-// writeSecret writes a file as a whole or not at all: half a secret would
-// lock everybody out.
-func writeSecret(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".auth-*") // mode 0600
+func newGate(path string, required bool, log *slog.Logger) (*gate, error) {
+	secret, err := credential.OpenSecret(path)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("embedded bus: %w", err)
 	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-// password derives the password of a user. The length before each part keeps
-// ("a", "bc") and ("ab", "c") apart.
-func (a *authority) password(kind events.CredentialKind, testbed, node string) string {
-	h := hmac.New(sha256.New, a.secret)
-	for _, part := range []string{"loadnode bus credential 1", string(kind), testbed, node} {
-		fmt.Fprintf(h, "%d:%s;", len(part), part)
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-func (a *authority) credential(kind events.CredentialKind, testbed, node string) events.Credential {
-	cr := events.Credential{User: string(kind), Password: a.password(kind, testbed, node)}
-	switch kind {
-	case events.CredentialNode:
-		cr.Inbox = bus.NodeInbox(testbed, node)
-	case events.CredentialResident:
-		cr.Inbox = bus.ResidentInbox(testbed, node)
-	case events.CredentialOperator:
-		cr.Inbox = bus.OperatorInbox
-	case events.CredentialService:
-		cr.Inbox = bus.ServiceInbox
-	}
-	if node != "" {
-		cr.User += "." + events.Escape(testbed) + "." + events.Escape(node)
-	}
-	return cr
+	return &gate{
+		authority: credential.NewAuthority(secret), required: required, log: log,
+		live: make(map[credential.User][]uint64), over: make(map[credential.User]bool),
+	}, nil
 }
 
 // Check implements server.Authentication.
-func (a *authority) Check(c server.ClientAuthentication) bool {
+func (g *gate) Check(c server.ClientAuthentication) bool {
 	o := c.GetOpts()
 	if o.Username == "" && o.Password == "" && o.Token == "" && o.Nkey == "" && o.JWT == "" {
-		if a.required || !local(c.RemoteAddress()) {
-			a.log.Warn("connection without a credential refused", "addr", c.RemoteAddress(), "name", o.Name)
+		if g.required || !local(c.RemoteAddress()) {
+			g.log.Warn("connection without a credential refused", "addr", c.RemoteAddress(), "name", o.Name)
 			return false
 		}
-		a.register(c, "anonymous", bus.ServicePermissions())
+		g.register(c, "anonymous", bus.ServicePermissions())
 		return true
 	}
-	kind, testbed, node, ok := parseUser(o.Username)
-	if !ok || !hmac.Equal([]byte(o.Password), []byte(a.password(kind, testbed, node))) {
-		a.log.Warn("connection with a wrong credential refused", "addr", c.RemoteAddress(), "user", fmt.Sprintf("%.300q", o.Username))
+	u, err := g.authority.Check(context.Background(), o.Username, o.Password, remote(c.RemoteAddress()))
+	if err == nil && !g.admit(u, c.GetID()) {
+		err = credential.ErrRevoked
+	}
+	if err != nil {
+		g.log.Warn("connection refused", "addr", c.RemoteAddress(), "user", fmt.Sprintf("%.300q", o.Username), "err", err)
 		return false
 	}
-	switch kind {
-	case events.CredentialNode:
-		a.register(c, o.Username, bus.NodePermissions(testbed, node))
-	case events.CredentialResident:
-		a.register(c, o.Username, bus.ResidentPermissions(testbed, node))
-	case events.CredentialOperator:
-		a.register(c, o.Username, bus.OperatorPermissions())
-	default:
-		a.register(c, o.Username, bus.ServicePermissions())
-	}
+	g.register(c, o.Username, u.Permissions())
 	return true
 }
 
-func (a *authority) register(c server.ClientAuthentication, user string, p bus.Permissions) {
+func (g *gate) register(c server.ClientAuthentication, user string, p bus.Permissions) {
 	c.RegisterUser(&server.User{Username: user, Permissions: subjects(p)})
 }
 
-// parseUser is the inverse of the user names of credentials.
-func parseUser(user string) (kind events.CredentialKind, testbed, node string, ok bool) {
-	if len(user) > 1024 {
-		return "", "", "", false
+// admit notes a connection that uses the credential of a boot. It is false if
+// that was revoked while it was checked.
+func (g *gate) admit(u credential.User, id uint64) bool {
+	if u.Boot == "" {
+		return true
 	}
-	parts := strings.Split(user, ".")
-	kind = events.CredentialKind(parts[0])
-	switch kind {
-	case events.CredentialOperator, events.CredentialService:
-		return kind, "", "", len(parts) == 1
-	case events.CredentialNode, events.CredentialResident:
-		if len(parts) != 3 {
-			return "", "", "", false
-		}
-		var err1, err2 error
-		testbed, err1 = events.Unescape(parts[1])
-		node, err2 = events.Unescape(parts[2])
-		return kind, testbed, node, err1 == nil && err2 == nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over[u] {
+		return false
 	}
-	return "", "", "", false
+	// A node connects a few times in a boot; its newest connections are enough
+	// to know, the others are gone.
+	ids := append(g.live[u], id)
+	if len(ids) > maxLive {
+		g.close(ids[0])
+		ids = slices.Clone(ids[1:])
+	}
+	g.live[u] = ids
+	return true
+}
+
+// maxLive is how many connections may use the credential of a boot at a time.
+const maxLive = 8
+
+// revoked closes the connections that use a credential.
+func (g *gate) revoked(u credential.User) {
+	g.mu.Lock()
+	ids := g.live[u]
+	delete(g.live, u)
+	g.over[u] = true
+	g.mu.Unlock()
+	for _, id := range ids {
+		g.close(id)
+	}
+	if len(ids) > 0 {
+		g.log.Info("connections of a revoked credential closed", "user", u.Name())
+	}
 }
 
 // local reports whether a connection comes from this machine.
@@ -158,53 +117,52 @@ func local(a net.Addr) bool {
 	return ok && t.IP.IsLoopback()
 }
 
+// remote is the address of a connection, zero inside the process.
+func remote(a net.Addr) netip.Addr {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// KeepBoots has the server know the credentials of boots, and revokes them,
+// until ctx ends. Before it is called they are refused. conn is a connection to
+// this server with the rights of a service.
+func (s *Server) KeepBoots(ctx context.Context, conn *bus.Conn) error {
+	grants, err := credential.OpenGrants(ctx, conn)
+	if err != nil {
+		return err
+	}
+	s.gate.authority.Use(grants)
+	return credential.NewKeeper(conn, grants, s.gate.revoked, s.gate.log).Run(ctx)
+}
+
+// credential is one that is good until the secret changes.
+func (s *Server) credential(kind events.CredentialKind, testbed, node string) events.Credential {
+	return s.gate.authority.Secret().Credential(kind, testbed, node)
+}
+
 // NodeCredential is the credential of the agent of a node.
 func (s *Server) NodeCredential(testbed, node string) events.Credential {
-	return s.auth.credential(events.CredentialNode, testbed, node)
+	return s.credential(events.CredentialNode, testbed, node)
 }
 
 // ResidentCredential is the credential of whoever serves the power of a node.
 func (s *Server) ResidentCredential(testbed, node string) events.Credential {
-	return s.auth.credential(events.CredentialResident, testbed, node)
+	return s.credential(events.CredentialResident, testbed, node)
 }
 
 // OperatorCredential is the credential of people and scripts.
 func (s *Server) OperatorCredential() events.Credential {
-	return s.auth.credential(events.CredentialOperator, "", "")
+	return s.credential(events.CredentialOperator, "", "")
 }
 
 // ServiceCredential is the credential of handlers and image services.
 func (s *Server) ServiceCredential() events.Credential {
-	return s.auth.credential(events.CredentialService, "", "")
+	return s.credential(events.CredentialService, "", "")
 }
 
-// ServeCredentials answers events.BusSubject(testbed, events.BusCredential)
-// on conn: who may ask services gets the credential of any node. Nodes may
-// not ask.
+// ServeCredentials answers requests for the lasting credentials of nodes.
 func (s *Server) ServeCredentials(ctx context.Context, conn *bus.Conn, testbed string) (*bus.Service, error) {
-	return conn.Serve(ctx, bus.ServiceConfig{
-		Name:        "omf-bus",
-		Version:     "1.0.0",
-		Description: "credentials of nodes",
-		Endpoints: []bus.Endpoint{{
-			Name:    "credential",
-			Subject: events.BusSubject(testbed, events.BusCredential),
-			Handle: func(_ context.Context, r bus.Request) (any, error) {
-				var q events.CredentialRequest
-				if err := r.Decode(&q); err != nil {
-					return nil, err
-				}
-				if err := events.CheckName(q.Node); err != nil {
-					return nil, &events.Error{Code: events.CodeBadRequest, Message: fmt.Sprintf("node %q: %v", q.Node, err)}
-				}
-				if q.Kind != events.CredentialNode && q.Kind != events.CredentialResident {
-					return nil, &events.Error{
-						Code:    events.CodeBadRequest,
-						Message: fmt.Sprintf("credential of kind %q: want %s or %s", q.Kind, events.CredentialNode, events.CredentialResident),
-					}
-				}
-				return s.auth.credential(q.Kind, testbed, q.Node), nil
-			},
-		}},
-	})
+	return credential.Serve(ctx, conn, s.gate.authority.Secret(), testbed, "")
 }

@@ -32,6 +32,7 @@ const (
 	memoryLimit  = 256 << 20 // bytes of streams in memory
 	defaultStore = 16 << 30  // bytes of streams on disk
 	responseTTL  = 5 * time.Minute
+	authTimeout  = 6.0 // seconds; the record of a boot may have to be waited for
 )
 
 var (
@@ -69,7 +70,7 @@ type Config struct {
 type Server struct {
 	ns   *server.Server
 	log  *logger
-	auth *authority
+	gate *gate
 	lock *os.File
 	once sync.Once
 }
@@ -110,10 +111,11 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 
 func (s *Server) start(ctx context.Context, cfg Config, opts *server.Options) error {
 	var err error
-	if s.auth, err = newAuthority(filepath.Join(cfg.StoreDir, "auth"), cfg.Auth.Required, cfg.Logger); err != nil {
+	if s.gate, err = newGate(filepath.Join(cfg.StoreDir, "auth"), cfg.Auth.Required, cfg.Logger); err != nil {
 		return err
 	}
-	opts.CustomClientAuthentication = s.auth
+	opts.CustomClientAuthentication = s.gate
+	s.gate.close = func(id uint64) { _ = s.ns.DisconnectClientByID(id) } // it may be gone already
 	if s.ns, err = server.NewServer(opts); err != nil {
 		return fmt.Errorf("embedded bus: %w", err)
 	}
@@ -155,6 +157,7 @@ func options(cfg Config) (*server.Options, error) {
 		PingInterval:          20 * time.Second,
 		MaxPingsOut:           2,
 		DisableShortFirstPing: true,
+		AuthTimeout:           authTimeout,
 	}
 	if opts.JetStreamMaxStore <= 0 {
 		opts.JetStreamMaxStore = defaultStore

@@ -61,7 +61,7 @@ func (s *server) natsRole(ctx context.Context) (role, func(), error) {
 		services = append(services, svc)
 	}
 	return role{
-		run:   func(ctx context.Context) error { <-ctx.Done(); return nil },
+		run:   func(ctx context.Context) error { return s.nats.KeepBoots(ctx, s.conn) },
 		ready: func(context.Context) error { return nil },
 	}, undo, nil
 }

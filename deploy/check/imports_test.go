@@ -21,6 +21,8 @@ var thirdParty = map[string]string{
 	"nats.go":     "github.com/nats-io/nats.go",
 	"nats-server": "github.com/nats-io/nats-server/v2",
 	"nuid":        "github.com/nats-io/nuid",
+	"jwt":         "github.com/nats-io/jwt/v2",
+	"nkeys":       "github.com/nats-io/nkeys",
 	"compress":    "github.com/klauspost/compress",
 	"x/sys":       "golang.org/x/sys",
 	"x/net":       "golang.org/x/net",
@@ -48,7 +50,9 @@ type rule struct {
 var table = []rule{
 	{"events", nil, []string{"cloudevents"}},
 	{"bus", []string{"events"}, []string{"nats.go", "nuid", "cloudevents", "x/sync"}},
-	{"bus/embedded", []string{"bus", "events"}, []string{"nats-server", "nats.go", "x/sys"}},
+	{"bus/credential", []string{"bus", "events"}, []string{"nats.go", "x/sync"}},
+	{"bus/credential/callout", []string{"bus", "events", "bus/credential"}, []string{"nats.go", "jwt", "nkeys"}},
+	{"bus/embedded", []string{"bus", "events", "bus/credential"}, []string{"nats-server", "nats.go", "x/sys"}},
 	{"bus/bustest", []string{"bus", "events", "bus/embedded"}, []string{"nats-server", "nats.go", "cloudevents", "testify"}},
 
 	{"transfer", nil, nil},
