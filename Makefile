@@ -17,7 +17,7 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 all: build
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 build: ## the six commands, into bin/
 	@mkdir -p bin
@@ -43,6 +43,12 @@ demo: build ## the whole system on this machine: 8 simulated nodes loaded and co
 # ARCH=arm64 builds for other machines; IMAGING adds options (docs/imaging-system.md).
 initramfs: ## kernel and initrd of the imaging system, into bin/imaging
 	$(GO) run ./deploy/initramfs -o bin/imaging$(if $(ARCH),/$(ARCH) -arch $(ARCH)) -version $(VERSION) $(IMAGING)
+
+e2e: build ## three QEMU machines boot the imaging system, are loaded and compared; needs root, gets what it needs by apt-get
+	deploy/e2e/prepare
+	$(GO) build -o bin/e2e ./deploy/e2e
+	$(GO) run ./deploy/initramfs -o bin/imaging/cloud -package linux-image-cloud-amd64 -version $(VERSION)
+	bin/e2e -omf bin/omf -imaging bin/imaging/cloud
 
 bench: ## benchmarks; what they mean is in docs/performance.md
 	$(GO) run ./deploy/bench

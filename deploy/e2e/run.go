@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"loadnode/bus"
+	"loadnode/events"
+)
+
+const (
+	testbed   = "default"
+	natsURL   = "nats://" + server + ":4222"
+	imageName = "proof.ndz"
+	diskSize  = 256 << 20 // bytes of each machine's disk
+	patience  = 12 * time.Minute
+)
+
+// machines are the computers of the proof.
+func machines(s settings) []*machine {
+	buses := [][]string{
+		{"-device", "virtio-blk-pci,drive=d,serial=proof-1"},
+		{"-device", "nvme,drive=d,serial=proof-2"},
+		{"-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=d,serial=proof-3"},
+	}
+	var all []*machine
+	for i, b := range buses {
+		m := &machine{name: fmt.Sprintf("n1-%d", i+1), index: i + 1, bus: b, imaging: s.imaging, work: s.work}
+		m.disk = filepath.Join(s.work, m.name+".disk")
+		m.append = fmt.Sprintf("console=ttyS0 quiet omf.boot=http://%s omf.mac=%s", net.JoinHostPort(server, bootPort), hardware(m.index))
+		all = append(all, m)
+	}
+	return all
+}
+
+func run(ctx context.Context, s settings) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	p := newPhases(os.Stdout)
+	if err := bridge(ctx); err != nil {
+		return err
+	}
+	all := machines(s)
+	for _, m := range all {
+		if err := port(ctx, fmt.Sprintf("tap%d", m.index)); err != nil {
+			return err
+		}
+		f, err := os.Create(m.disk)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+			return err
+		}
+	}
+	raw, err := makeImage(ctx, s)
+	if err != nil {
+		return fmt.Errorf("image: %w", err)
+	}
+	p.done("network, disks, image")
+
+	ln, err := net.Listen("unix", filepath.Join(s.work, "power.sock"))
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	go servePower(ln, all)
+	if err := inventory(s, all); err != nil {
+		return err
+	}
+	conn, stop, err := serve(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	dhcp, err := serveDHCP(all)
+	if err != nil {
+		return err
+	}
+	defer dhcp.Close()
+	go func() { _ = dhcp.Serve() }() // ends with Close
+	web := &http.Server{Addr: net.JoinHostPort(server, bootPort), Handler: bootConfig(conn, all), ReadHeaderTimeout: 10 * time.Second}
+	defer web.Close()
+	go func() { _ = web.ListenAndServe() }() // ends with Close
+	p.done("server")
+
+	if err := load(ctx, s, "[1,1..3]"); err != nil {
+		return err
+	}
+	for _, m := range all {
+		if err := m.awaitOff(ctx); err != nil {
+			return err
+		}
+	}
+	p.done("three machines booted, loaded and switched themselves off")
+	for _, m := range all {
+		if err := same(raw, m.disk); err != nil {
+			return err
+		}
+		if err := timeline(m); err != nil {
+			return err
+		}
+	}
+	p.done("three disks compared with the image")
+	return nil
+}
+
+// inventory writes the file that the server reads.
+func inventory(s settings, all []*machine) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "version: 1\ntestbeds:\n  %s:\n    defaults:\n      disk: largest\n      power: {driver: exec, command: [%q, \"-power\", %q, \"{node}\", \"{action}\"]}\n    nodes:\n",
+		testbed, self, filepath.Join(s.work, "power.sock"))
+	for _, m := range all {
+		fmt.Fprintf(&b, "      %s: {x: 1, y: %d, mac: %q, ip: %s}\n", m.name, m.index, hardware(m.index), address(m.index))
+	}
+	return os.WriteFile(filepath.Join(s.work, "inventory.yaml"), []byte(b.String()), 0o644)
+}
+
+// serve starts the server, and connects to its bus as the boot service does.
+func serve(ctx context.Context, s settings) (*bus.Conn, func(), error) {
+	state := filepath.Join(s.work, "state")
+	cmd := exec.CommandContext(ctx, s.omf, "serve", "--state", state, "--inventory", filepath.Join(s.work, "inventory.yaml"), "--images", filepath.Join(s.work, "images"),
+		"--nats-listen", server+":4222", "--http", server+":5012", "--interface", server,
+		"--checkin", "5m", "--join", "3m", "--stall", "2m", "--leave", "3m", "--log", "debug")
+	log, err := os.Create(filepath.Join(s.work, "server.log"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer log.Close()
+	cmd.Stderr = log
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	end := func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "ready: ") {
+		end()
+		return nil, nil, fmt.Errorf("the server does not begin: %q, %w", line, err)
+	}
+	text, err := os.ReadFile(filepath.Join(state, "service.json"))
+	if err != nil {
+		end()
+		return nil, nil, err
+	}
+	var cred events.Credential
+	if err := json.Unmarshal(text, &cred); err != nil {
+		end()
+		return nil, nil, err
+	}
+	conn, err := bus.Connect(ctx, bus.Config{URLs: []string{natsURL}, Name: "boot service of the proof", Credential: &cred})
+	if err != nil {
+		end()
+		return nil, nil, err
+	}
+	return conn, func() { conn.Close(); end() }, nil
+}
+
+// load asks for a load and waits for its end.
+func load(ctx context.Context, s settings, nodes string) error {
+	cmd := exec.CommandContext(ctx, s.omf, "--server", natsURL, "--credential", filepath.Join(s.work, "state", "operator.json"),
+		"load", nodes, imageName, "--verify", "readback")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("omf load %s: %w", nodes, err)
+	}
+	return nil
+}
+
+// first is the line of the imaging system's first word, last that of the
+// agent's first report.
+var (
+	first = regexp.MustCompile(`up=(\d+\.\d+) level=INFO msg="imaging system"`)
+	last  = regexp.MustCompile(`up=(\d+\.\d+) level=INFO msg="first report taken"`)
+)
+
+// timeline prints how the machine booted.
+func timeline(m *machine) error {
+	text, err := os.ReadFile(m.console())
+	if err != nil {
+		return err
+	}
+	a, b := first.FindSubmatch(text), last.FindSubmatch(text)
+	if a == nil || b == nil {
+		return fmt.Errorf("%s: its console does not say how it booted: %s", m.name, m.console())
+	}
+	for line := range strings.Lines(string(text)) {
+		if i := strings.Index(line, "up="); i >= 0 && strings.Contains(line, "level=") {
+			fmt.Printf("   %s  %s\n", m.name, strings.TrimSpace(line[i:]))
+		}
+		if last.MatchString(line) {
+			break
+		}
+	}
+	return nil
+}
