@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/agent/sim"
+	"loadnode/bus"
 	"loadnode/cmd/omf/internal/demo"
 	"loadnode/events"
 )
@@ -169,4 +172,64 @@ func TestSaveIsTriedAgain(t *testing.T) {
 	require.Len(t, o.Image.Digest, 64)
 	require.Contains(t, b.ok("images", "ls"), o.Image.Name)
 	require.Contains(t, b.ok("save", "n1-1", "old.ndz", "--legacy-output"), "- Saving process finished correctly at: ")
+}
+
+// TestKillDuringSave kills the whole server with SIGKILL when a fact of a save
+// stands and starts it again: the job goes on, and there is one whole image.
+// What was on its way when the image service died comes once more.
+func TestKillDuringSave(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts and kills processes")
+	}
+	t.Parallel()
+	_, err := binary()
+	require.NoError(t, err)
+	c := newCluster(t, "server")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	omf := func(args ...string) result { return omfContext(ctx, t, "", append(args, "--server", c.nats)...) }
+	r := omf("load", "n1-1", "small.ndz", "-q")
+	require.Zero(t, r.code, r.stderr)
+	for i, kind := range []events.Kind{events.KindJobAccepted, events.KindSaveStarted, events.KindSaveDone} {
+		name := fmt.Sprintf("saved%d.ndz", i)
+		facts := make(chan events.Kind, 64)
+		watched, watching := make(chan error, 1), make(chan struct{})
+		go func() {
+			watched <- c.conn.Watch(ctx, bus.WatchConfig{
+				Stream: bus.StreamFacts, Filters: []string{events.AllJobFacts}, From: c.next(ctx), CaughtUp: func() { close(watching) },
+			}, func(m bus.Message) error {
+				facts <- m.Address.Kind
+				if m.Address.Kind == events.KindJobFinished {
+					return bus.ErrStop
+				}
+				return nil
+			})
+		}()
+		<-watching
+		client := make(chan result, 1)
+		go func() { client <- omf("save", "n1-1", name, "-o", "json") }()
+		for k := range facts {
+			if k == kind {
+				break
+			}
+			require.NotEqual(t, events.KindJobFinished, k)
+		}
+		c.victim.kill()
+		c.victim.begin()
+		require.NoError(t, <-watched)
+		r := <-client
+		require.Zero(t, r.code, "%s killed at %s\n%s", r.stdout, kind, r.stderr)
+		o := decode[outcome](t, r.stdout)
+		require.Equal(t, name, o.Image.Name)
+		t.Logf("killed at %s: %d attempts, %.1fs", kind, o.Results[0].Attempts, o.Seconds)
+		restored := filepath.Join(t.TempDir(), "restored")
+		_, err := demo.Restore(filepath.Join(c.dir, "images", name), restored)
+		require.NoError(t, err)
+		got, err := os.ReadFile(restored)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(c.want, got), "the image is not that of the disk")
+	}
+	left, err := filepath.Glob(filepath.Join(c.dir, "images", ".*"))
+	require.NoError(t, err)
+	require.NotContains(t, strings.Join(left, " "), "saved", "what was cut off is cleared away")
 }
