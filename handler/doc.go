@@ -49,9 +49,17 @@
 // a node is running: its agent may be writing to the disk. Cancel the job
 // first; as soon as it is being cancelled, or has ended, release works.
 //
+// # Boot flags
+//
+// A node with the boot driver pxelinux has links in a TFTP tree from before it
+// is switched until it is up. Which links there should be is derived from the
+// facts as effects are, and made so after each fact, each sweep and at the
+// start (flags, handler/netboot/pxelinux): there is no path on which one is
+// left, and none on which one must be taken away.
+//
 // # What it does not do
 //
-// It moves no image byte, keeps no state outside of the bus but its own name,
-// and does not know how machines are switched (handler/power) or named
+// It moves no image byte, keeps no state outside of the bus but its own name
+// and the list of its boot links, and does not know how machines are switched (handler/power) or named
 // (handler/nodeset, handler/inventory).
 package handler
