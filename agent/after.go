@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"loadnode/events"
 	"loadnode/transfer/grow"
+	"loadnode/transfer/personalise"
 )
 
 // Finisher is a Machine that can change a disk once an image is on it, verified
@@ -14,6 +17,8 @@ import (
 type Finisher interface {
 	// Grow makes the last partition of the disk, and its filesystem, larger.
 	Grow(ctx context.Context, path string, o grow.Options) (grow.Result, error)
+	// Personalise writes into the system on the disk, and syncs.
+	Personalise(ctx context.Context, path string, c personalise.Config) error
 }
 
 // Grow implements [Finisher].
@@ -21,10 +26,16 @@ func (m *LinuxMachine) Grow(ctx context.Context, path string, o grow.Options) (g
 	return grow.Disk(ctx, path, o)
 }
 
+// Personalise implements [Finisher].
+func (m *LinuxMachine) Personalise(ctx context.Context, path string, c personalise.Config) error {
+	return personalise.Disk(ctx, path, c)
+}
+
 // finish is what a command wants of the disk after the load.
 type finish struct {
 	machine Finisher
 	size    *grow.Size
+	who     *personalise.Config
 }
 
 // afterwards reads what a command wants after the load. What this machine
@@ -50,25 +61,59 @@ func (a *Agent) afterwards(cmd events.LoadCommand) (finish, error) {
 		f.size = &grow.Size{Bytes: r.Bytes, Percent: float64(r.Percent)}
 	}
 	if cmd.Personalise != nil {
-		return refuse("the machine of %s cannot personalise what it loads", a.cfg.Node)
+		c, err := personal(cmd.Personalise, a.cfg.Node, cmd.Job)
+		if err != nil {
+			return refuse("%v", err)
+		}
+		f.who = &c
 	}
 	return f, nil
+}
+
+// personal is what a node's system shall be. A seed without meta data gets an
+// instance id of the job, so that cloud-init takes each load for a new machine.
+func personal(p *events.Personalise, node, job string) (personalise.Config, error) {
+	c := personalise.Config{ResetMachineID: p.ResetMachineID, RemoveHostKeys: p.RemoveHostKeys, AuthorizedKeys: p.AuthorizedKeys, User: p.User}
+	if err := p.Check(); err != nil {
+		return c, err
+	}
+	if p.Hostname != "" {
+		var err error
+		if c.Hostname, err = p.HostnameOf(node); err != nil {
+			return c, fmt.Errorf("personalise: %w", err)
+		}
+	}
+	if s := p.Seed; s != nil {
+		c.Seed = &personalise.Seed{MetaData: strings.ReplaceAll(s.MetaData, events.NodePlace, node), UserData: s.UserData, NetworkConfig: s.NetworkConfig}
+		if s.MetaData == "" {
+			c.Seed.MetaData = "instance-id: " + strconv.Quote(node+"-"+job) + "\n"
+			if c.Hostname != "" {
+				c.Seed.MetaData += "local-hostname: " + c.Hostname + "\n"
+			}
+		}
+	}
+	return c, nil
 }
 
 // run does it, on the disk that the image is on. A failure here is a failure of
 // the load, and says that the image itself is written: who looks at the node
 // must know what is on its disk.
 func (f finish) run(ctx context.Context, path string, done *events.LoadDone) error {
-	if f.size == nil {
-		return nil
+	if f.size != nil {
+		r, err := f.machine.Grow(ctx, path, grow.Options{Size: *f.size})
+		if err != nil {
+			return afterImage(ctx, done.Assurance, "its last partition was not resized", err)
+		}
+		done.Grown = &events.Grown{
+			Partition: r.Partition, Before: r.Before, After: r.After,
+			Filesystem: r.Filesystem, FilesystemGrown: r.FilesystemGrown, Notes: r.Notes,
+		}
 	}
-	r, err := f.machine.Grow(ctx, path, grow.Options{Size: *f.size})
-	if err != nil {
-		return afterImage(ctx, done.Assurance, "its last partition was not resized", err)
-	}
-	done.Grown = &events.Grown{
-		Partition: r.Partition, Before: r.Before, After: r.After,
-		Filesystem: r.Filesystem, FilesystemGrown: r.FilesystemGrown, Notes: r.Notes,
+	if f.who != nil {
+		if err := f.machine.Personalise(ctx, path, *f.who); err != nil {
+			return afterImage(ctx, done.Assurance, "its system was not personalised", err)
+		}
+		done.Personalised = true
 	}
 	return nil
 }

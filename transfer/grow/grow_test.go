@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"loadnode/transfer/disk/loop"
 	"loadnode/transfer/disk/ptable"
 )
 
@@ -103,9 +104,9 @@ func makeDisk(t *testing.T, table, fs string, start, size, larger int64) string 
 
 // mounted calls look with the filesystem mounted, in a namespace of its own.
 func mounted(t *testing.T, kind, path string, off, n int64, look func(dir string)) {
-	l, err := attach(path, off, n)
+	l, err := loop.Attach(path, off, n, false)
 	require.NoError(t, err)
-	defer func() { require.NoError(t, l.detach()) }()
+	defer func() { require.NoError(t, detach(l)) }()
 	dir := t.TempDir()
 	done := make(chan error)
 	go func() {

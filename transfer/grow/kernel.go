@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"loadnode/transfer/disk/loop"
 )
 
 // The calls that make mounted filesystems larger, which x/sys does not name.
@@ -32,7 +34,7 @@ func (fs *filesystem) grow(ctx context.Context, path string) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	loop, err := attach(path, fs.offset, fs.bytes)
+	device, err := loop.Attach(path, fs.offset, fs.bytes, false)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errCannotMount, err)
 		// resize2fs cuts a regular file to the size of the filesystem, whatever its offset: only a device is safe.
@@ -41,12 +43,12 @@ func (fs *filesystem) grow(ctx context.Context, path string) (err error) {
 		}
 		return fs.byTool(ctx, fmt.Sprintf("%s?offset=%d", path, fs.offset), err)
 	}
-	defer func() { err = errors.Join(err, loop.detach()) }()
-	err = fs.growMounted(loop.Name())
+	defer func() { err = errors.Join(err, detach(device)) }()
+	err = fs.growMounted(device.Name())
 	// Refused before anything was done: no right to resize (CAP_SYS_RESOURCE), or a feature it cannot resize mounted.
 	refused := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY)
 	if fs.kind == "ext4" && (errors.Is(err, errCannotMount) || errors.Is(err, errKernel) && refused) {
-		return fs.byTool(ctx, loop.Name(), err)
+		return fs.byTool(ctx, device.Name(), err)
 	}
 	return err
 }
@@ -145,44 +147,8 @@ func (fs *filesystem) resize(f *os.File) error {
 	return nil
 }
 
-// loop is a loop device over a part of a disk or file. That works for both, and asks for no partition devices.
-type loop struct{ *os.File }
-
-func attach(path string, off, n int64) (*loop, error) {
-	back, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer back.Close()
-	ctl, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer ctl.Close()
-	for range 16 { // another program may take the free one first
-		number, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
-		if err != nil {
-			return nil, fmt.Errorf("no free loop device: %w", err)
-		}
-		f, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", number), os.O_RDWR, 0)
-		if err != nil {
-			return nil, err
-		}
-		config := unix.LoopConfig{Fd: uint32(back.Fd()), Info: unix.LoopInfo64{Offset: uint64(off), Sizelimit: uint64(n), Flags: unix.LO_FLAGS_AUTOCLEAR}}
-		switch err := unix.IoctlLoopConfigure(int(f.Fd()), &config); {
-		case err == nil:
-			return &loop{f}, nil
-		case !errors.Is(err, unix.EBUSY):
-			f.Close()
-			return nil, fmt.Errorf("loop device over %s: %w", path, err)
-		}
-		f.Close()
-	}
-	return nil, errors.New("other programs took every free loop device")
-}
-
 // detach lets the loop device go. The kernel clears it when the last user has.
-func (l *loop) detach() error {
-	err := l.Sync()
-	return errors.Join(err, l.Close())
+func detach(device *os.File) error {
+	err := device.Sync()
+	return errors.Join(err, device.Close())
 }
