@@ -410,8 +410,9 @@ func TestSaveExpires(t *testing.T) {
 
 func TestSaveStalls(t *testing.T) {
 	b := newBench(t, func(cfg *Config) { cfg.SaveStall = 100 * time.Millisecond }).start()
-	s := b.sending(t, b.receive(receiveRequest("a.ndz")))
-	s.write(makeImage(t, 1, 2)[:4096])
+	p, data := b.receive(receiveRequest("a.ndz")), makeImage(t, 1, 2)
+	s := b.sending(t, p)
+	_, _ = s.body.Write(data[:4096]) // which may be too late already
 	require.Contains(t, s.awaitClosed(), "408 Request Timeout")
 	require.Contains(t, b.awaitPlace("a.ndz", events.PlaceFailed).Message, "silent")
 	b.requireNothing("a.ndz")

@@ -37,6 +37,10 @@ type world struct {
 	told   []string
 	broken string // node whose controller does not answer
 	away   bool   // nobody answers at all
+
+	places   map[string]*events.Place // by lease
+	requests []events.ReceiveRequest
+	now      time.Time
 }
 
 func (w *world) ask(_ context.Context, subject string, req, resp any) error {
@@ -72,6 +76,32 @@ func (w *world) ask(_ context.Context, subject string, req, resp any) error {
 		w.leases[q.Image] = slices.DeleteFunc(w.leases[q.Image], func(l string) bool { return l == q.Lease })
 		if len(w.leases[q.Image]) == 0 {
 			delete(w.ports, q.Image)
+		}
+	case events.FrisbeeReceive:
+		q := req.(events.ReceiveRequest)
+		if q.Image == "bad name" {
+			return &events.Error{Code: events.CodeBadRequest, Message: "not a name"}
+		}
+		place, ok := w.places[q.Lease]
+		if !ok {
+			taken := slices.Contains(w.images, q.Image)
+			for _, p := range w.places {
+				taken = taken || p.Image == q.Image && p.State != events.PlaceFailed
+			}
+			if taken {
+				return &events.Error{Code: events.CodeConflict, Message: "it is being saved already"}
+			}
+			w.requests = append(w.requests, q)
+			place = &events.Place{Image: q.Image, Address: fmt.Sprintf("10.0.0.200:%d", 9000+len(w.places)), State: events.PlaceOpen, Expires: w.now.Add(time.Duration(q.Life))}
+			w.places[q.Lease] = place
+		}
+		*resp.(*events.Place) = *place
+	case events.FrisbeeAbandon:
+		w.places[req.(events.LeaseRelease).Lease].State = events.PlaceFailed
+	case events.FrisbeePlaces:
+		for _, p := range w.places {
+			list := resp.(*events.PlaceList)
+			list.Places = append(list.Places, *p)
 		}
 	case events.FrisbeeStatus:
 		st := resp.(*events.FrisbeeState)
@@ -163,6 +193,7 @@ func newWorld() *world {
 	return &world{
 		images: []string{"baseline-2.1.ndz", "baseline.ndz", "wireless-2.6.ndz", "four.ndz"},
 		leases: map[string][]string{}, ports: map[string]uint16{}, nodes: grid(2, 2), grid: [2]int{2, 2},
+		places: map[string]*events.Place{}, now: time.Unix(1e9, 0),
 	}
 }
 
@@ -246,7 +277,9 @@ func TestRecordings(t *testing.T) {
 		"/frisbee/status?img=nope.ndz": {status: 200, kind: "text/xml", body: "<frisbee_status><bandwidth>50.0</bandwidth><mc_address>224.0.0.2</mc_address></frisbee_status>"},
 		// The directory of the images is nobody's business.
 		"/frisbee/getAddress?img=nope.ndz": {status: 400, kind: "html", body: "Image file 'nope.ndz' not found"},
-		"/inventory/getConfig":             {status: 200, kind: "text/xml", body: "<CONFIG><x_max>2</x_max><y_max>2</y_max><pxe_url>http://frisbee:5012/pxe</pxe_url><cmc_url>http://frisbee:5012/cmc</cmc_url><oml_url><ERROR>Inventory has no info on [oml_url] for domain: default</ERROR></oml_url><oml_port><ERROR>Inventory has no info on [oml_port] for domain: default</ERROR></oml_port><oml_host><ERROR>Inventory has no info on [oml_host] for domain: default</ERROR></oml_host><oml_localhost><ERROR>Inventory has no info on [oml_localhost] for domain: default</ERROR></oml_localhost><frisbee_url>http://frisbee:5012/frisbee</frisbee_url><frisbee_default_disk>/dev/hda</frisbee_default_disk></CONFIG>"},
+		// A service of OMF 5 is there as well.
+		"/":                    {status: 200, kind: "text/xml", body: "<?xml version='1.0'?><serviceGroups><serviceGroup path='/cmc' name='cmc'><info>Information on available testbed resources and simple control functionality</info></serviceGroup><serviceGroup path='/inventory' name='inventory'><info>Service to retrieve information about nodes or testbeds from the Inventory Database</info></serviceGroup><serviceGroup path='/frisbee' name='frisbee'><info>Service to control frisbee servers to stream specific images</info></serviceGroup><serviceGroup path='/pxe' name='pxe'><info>Service to facilitate PXE to boot into specific image</info></serviceGroup><serviceGroup path='/saveimage' name='saveimage'><info>Service to receive and save disk images</info></serviceGroup></serviceGroups>"},
+		"/inventory/getConfig": {status: 200, kind: "text/xml", body: "<CONFIG><x_max>2</x_max><y_max>2</y_max><pxe_url>http://frisbee:5012/pxe</pxe_url><cmc_url>http://frisbee:5012/cmc</cmc_url><oml_url><ERROR>Inventory has no info on [oml_url] for domain: default</ERROR></oml_url><oml_port><ERROR>Inventory has no info on [oml_port] for domain: default</ERROR></oml_port><oml_host><ERROR>Inventory has no info on [oml_host] for domain: default</ERROR></oml_host><oml_localhost><ERROR>Inventory has no info on [oml_localhost] for domain: default</ERROR></oml_localhost><frisbee_url>http://frisbee:5012/frisbee</frisbee_url><frisbee_default_disk>/dev/hda</frisbee_default_disk></CONFIG>"},
 		// Messages of Ruby, and what became of evaluating what a client sent.
 		"/pxe/setBootImageNS?ns=foo(":    {status: 400, kind: "html", body: "Error while parsing 'foo(': bad set"},
 		"/pxe/setBootImageNS?ns=[[9,9]]": {status: 500, kind: "html", body: "no such node"},

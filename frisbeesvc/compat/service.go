@@ -36,13 +36,16 @@ type Config struct {
 	Version5 bool
 
 	Timeout    time.Duration // of a daemon after the last getAddress; 0: an hour
-	MaxDaemons int           // of these services; 0: 10
+	MaxDaemons int           // of these services, of frisbee and saveimage each; 0: 10
 	Bandwidth  int64         // bit/s, shown where no session says its own
 	Group      string        // multicast address, shown where no session runs
 	Image      string        // the default image
 	Disk       string        // the default disk
 	PXEImage   string        // of nodes whose inventory names none
-	Now        func() time.Time
+	// SaveTimeout is how long an image that is saved may take in all, from its address on; 0: 30 min.
+	SaveTimeout time.Duration
+	SaveOwner   string // of saved images, where no user is named; empty: nobody
+	Now         func() time.Time
 }
 
 // Service answers the requests.
@@ -50,6 +53,7 @@ type Service struct {
 	cfg     Config
 	groups  []group
 	daemons daemons
+	savers  savers
 	changed chan struct{}
 }
 
@@ -64,10 +68,13 @@ func New(cfg Config) (*Service, error) {
 	if cfg.MaxDaemons == 0 {
 		cfg.MaxDaemons = DefaultMaxDaemons
 	}
+	if cfg.SaveTimeout == 0 {
+		cfg.SaveTimeout = DefaultSaveTimeout
+	}
 	for _, s := range []struct {
 		of *string
 		or string
-	}{{&cfg.Image, DefaultImage}, {&cfg.Disk, DefaultDisk}, {&cfg.PXEImage, DefaultPXEImage}} {
+	}{{&cfg.Image, DefaultImage}, {&cfg.Disk, DefaultDisk}, {&cfg.PXEImage, DefaultPXEImage}, {&cfg.SaveOwner, DefaultSaveOwner}} {
 		if *s.of == "" {
 			*s.of = s.or
 		}
@@ -78,8 +85,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Service{cfg: cfg, changed: make(chan struct{}, 1), daemons: daemons{all: map[key]*daemon{}}}
-	s.groups = []group{s.cmc(), s.inventory(), s.frisbee(), s.pxe()}
+	s := &Service{cfg: cfg, changed: make(chan struct{}, 1), daemons: daemons{all: map[key]*daemon{}}, savers: savers{all: map[key]*saver{}}}
+	s.groups = []group{s.cmc(), s.inventory(), s.frisbee(), s.pxe(), s.saveimage()}
 	return s, nil
 }
 
