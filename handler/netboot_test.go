@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/bus"
 	"loadnode/bus/bustest"
 	"loadnode/events"
 	"loadnode/handler"
@@ -307,4 +308,52 @@ func TestStagger(t *testing.T) {
 			require.Equal(t, time.Hour+2*time.Minute, time.Duration(data[events.JobAccepted](t, m).Budgets.CheckIn))
 		}
 	}
+}
+
+// waking is a driver that can only switch on, and does not know what is on.
+type waking struct{ *script }
+
+func (d waking) Do(ctx context.Context, r power.Request) (power.State, error) {
+	switch r.Action {
+	case events.PowerStatus:
+		return power.State{Power: power.Unknown, Cycles: -1}, nil
+	case events.PowerOn:
+		return d.script.Do(ctx, r)
+	}
+	return power.State{}, bus.Permanent(power.ErrUnsupported)
+}
+
+// A node that answers nowhere and can only be woken is woken.
+func TestWoken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 1)
+	w.startWith("h1", nil, func(inventory.Power, power.Deps) (power.Driver, error) {
+		return waking{&script{w: w, blind: true}}, nil
+	})
+	r := w.finished(w.load(events.LoadRequest{Nodes: "all"}))
+	require.Equal(t, events.OutcomeOK, r.Outcome, "%+v", r.Results)
+	require.Equal(t, 1, w.nodes["n1-1"].count(func(n *node) int { return n.cycles }))
+}
+
+// leading is a driver that leads the next start into the network.
+type leading struct{ *script }
+
+func (leading) Netboots() bool { return true }
+
+// Where the controller has the boot flag, the agent's reboot would lead to the
+// disk: the controller is asked the first time.
+func TestControllerLeadsTheStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 1)
+	inv, err := inventory.Parse([]byte(`{version: 1, testbeds: {default: {nodes: {n1-1: {power: {driver: exec, command: [/bin/true, "{action}"]}}}}}}`))
+	require.NoError(t, err)
+	w.inv = inv
+	n := w.nodes["n1-1"]
+	_, err = n.power(context.Background(), asRequest(t, events.PowerRequest{Node: "n1-1", Action: events.PowerOn, Netboot: true}))
+	require.NoError(t, err)
+	w.startWith("h1", nil, func(inventory.Power, power.Deps) (power.Driver, error) { return leading{&script{w: w}}, nil })
+	r := w.finished(w.load(events.LoadRequest{Nodes: "all", Then: events.ThenStay}))
+	require.Equal(t, events.OutcomeOK, r.Outcome, "%+v", r.Results)
+	require.Equal(t, 1, r.Results[0].Attempts)
+	require.Equal(t, 2, n.count(func(n *node) int { return n.cycles }))
 }
