@@ -47,7 +47,7 @@ testbed, as it is in OMF 4. --image takes names of every form.`,
 	}
 	fl := c.Flags()
 	fl.StringVarP(&f.image, "image", "i", "", "name of the new image (default: of node, testbed and time)")
-	fl.DurationVar(&f.timeout, "timeout", 0, "deadline of the whole job (default: derived from the size of the disk)")
+	fl.DurationVar(&f.timeout, "timeout", 0, "deadline of the whole job (default: time for a disk of 512 GiB at the assumed rates)")
 	fl.StringVar(&f.then, "then", string(events.ThenShutdown), "what becomes of the saved node: shutdown, reboot or stay")
 	fl.StringVar(&f.disk, "disk", "", "disk to save, by path, serial or WWN (default: the inventory's)")
 	fl.IntVar(&f.level, "level", 0, "compression, from 1 (fast) to 9 (small) (default: what imagezip does)")
