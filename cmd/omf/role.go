@@ -12,14 +12,18 @@ const (
 	roleHandler = "handler" // jobs, leases, power
 	roleFrisbee = "frisbee" // images and their sessions
 	roleBridge  = "bridge"  // legacy agents
+	roleNetboot = "netboot" // DHCP, TFTP and HTTP for machines that boot
 	roleSim     = "sim"     // simulated nodes
 )
 
-func allRoles() []string { return []string{roleNATS, roleHandler, roleFrisbee, roleBridge, roleSim} }
+func allRoles() []string {
+	return []string{roleNATS, roleHandler, roleFrisbee, roleBridge, roleNetboot, roleSim}
+}
 
 // parseRoles reads the list of roles. Empty, it means every role that makes
 // sense: nats unless an external bus is given, handler, frisbee, bridge where
-// there are legacy nodes, and sim where a simulated grid is asked for.
+// there are legacy nodes, and sim where a simulated grid is asked for. netboot
+// answers on a network and is only played where it is named.
 func parseRoles(text string, external, sim, legacy bool) ([]string, error) {
 	var roles []string
 	for _, r := range list(text) {

@@ -35,10 +35,12 @@ func (a *app) serveCommand() *cobra.Command {
   handler  jobs, leases, power, inventory
   frisbee  the image catalogue, its HTTP service, the multicast sessions
   bridge   the agents of legacy nodes (OMF's, on TCP port 9006)
+  netboot  DHCP, TFTP and HTTP for nodes with boot: {driver: builtin}
   sim      simulated nodes (with --sim)
 
-Without --roles it plays all that make sense. Roles can run in processes of
-their own: give the others --roles and --nats.
+Without --roles it plays all that make sense, which netboot is not: it answers
+machines on --boot-interface, with loaders, kernel and initrd of --boot-dir.
+Roles can run in processes of their own: give the others --roles and --nats.
 
 An image directory that is named must exist; STATE/images is made.
 
@@ -86,6 +88,13 @@ services are in STATE/operator.json and STATE/service.json.`,
 		{"boot-attempts", config.KeyBoots, "N"},
 		{"load-attempts", config.KeyLoads, "N"},
 		{"sweep", config.KeySweep, "TIME"},
+		{"boot-dir", config.KeyBootDir, "DIR"},
+		{"boot-dhcp", config.KeyBootDHCP, "MODE"},
+		{"boot-interface", config.KeyBootInterface, "NAME"},
+		{"boot-listen", config.KeyBootListen, "ADDRESS"},
+		{"boot-loader", config.KeyBootLoader, "LOADER"},
+		{"boot-base", config.KeyBootBase, "URL"},
+		{"boot-bus", config.KeyBootBus, "URLS"},
 		{"log", config.KeyLog, "LEVEL"},
 	} {
 		a.setting(fl, s.flag, "", s.key, s.unit)
@@ -167,6 +176,11 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 		}
 	}
 	c.bridgeListen = a.get(config.KeyBridgeListen)
+	if c.has(roleNetboot) {
+		if c.netboot, err = a.netbootConfig(c.state); err != nil {
+			return fail(err)
+		}
+	}
 	if c.omf, err = a.oneOf(config.KeyOMF, "auto", "on", "off"); err != nil {
 		return fail(err)
 	}

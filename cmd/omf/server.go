@@ -42,6 +42,7 @@ type serverConfig struct {
 	bridgeListen string // address for legacy agents that connect by themselves; "": none
 	omf          string // OMF's services: on, off, auto
 	frisbee      frisbeeConfig
+	netboot      netbootConfig // with role netboot
 	pxelinux     handler.Pxelinux
 	policy       handler.Policy // zero fields: the handler's defaults
 	sim          *simConfig

@@ -58,6 +58,25 @@ const (
 	KeyLoads        = "serve.load_attempts"
 	KeySweep        = "serve.sweep"
 	KeyLog          = "serve.log"
+
+	KeyBootDir       = "netboot.dir"
+	KeyBootDHCP      = "netboot.dhcp"
+	KeyBootInterface = "netboot.interface"
+	KeyBootAddress   = "netboot.address"
+	KeyBootListen    = "netboot.listen"
+	KeyBootLoader    = "netboot.loader"
+	KeyBootBase      = "netboot.base"
+	KeyBootBus       = "netboot.bus"
+	KeyBootNetmask   = "netboot.netmask"
+	KeyBootGateway   = "netboot.gateway"
+	KeyBootDNS       = "netboot.dns"
+	KeyBootLease     = "netboot.lease"
+	KeyBootKernel    = "netboot.kernel"
+	KeyBootInitrd    = "netboot.initrd"
+	KeyBootBIOS      = "netboot.bios"
+	KeyBootEFI       = "netboot.efi"
+	KeyBootEFIARM    = "netboot.efi_arm"
+	KeyBootPxelinux  = "netboot.pxelinux"
 )
 
 // Settings lists all settings in the order in which they are shown.
@@ -102,5 +121,24 @@ func Settings() []Setting {
 		{KeyLoads, "", "load attempts of a node in a job at most", "3"},
 		{KeySweep, "", "how often to look for what was left behind: sessions and leases of ended jobs", "1m"},
 		{KeyLog, "info", "debug, info, warn or error", ""},
+
+		{KeyBootDir, "", "boot directory: loaders, kernel and initrd of the imaging system", "boot in the state directory"},
+		{KeyBootDHCP, "off", "what is answered by DHCP: off, proxy (boot files beside another server), reservations (addresses of the inventory, and boot files)", ""},
+		{KeyBootInterface, "", "interface of the nodes' network, the only one on which DHCP is answered", "none"},
+		{KeyBootAddress, "", "IPv4 address of this machine there", "the interface's first"},
+		{KeyBootListen, "", "where TFTP listens, or none", "port 69 of that address"},
+		{KeyBootLoader, "ipxe", "what BIOS machines start from: ipxe or pxelinux", ""},
+		{KeyBootBase, "", "how nodes reach HTTP when they boot", "as --http-base"},
+		{KeyBootBus, "", "how nodes reach the bus; several URLs with commas", "the embedded bus, else --nats"},
+		{KeyBootNetmask, "", "netmask that nodes are told", "the interface's"},
+		{KeyBootGateway, "", "gateway that nodes are told", "none"},
+		{KeyBootDNS, "", "name servers that nodes are told, with commas", "none"},
+		{KeyBootLease, "1h", "how long a node may keep its address before it asks again", ""},
+		{KeyBootKernel, "kernel", "file of the imaging system's kernel in the boot directory", ""},
+		{KeyBootInitrd, "initrd", "file of its initial file system", ""},
+		{KeyBootBIOS, "undionly.kpxe", "loader for BIOS machines", ""},
+		{KeyBootEFI, "ipxe.efi", "loader for x86-64 machines with EFI", ""},
+		{KeyBootEFIARM, "ipxe-arm64.efi", "loader for arm64 machines with EFI", ""},
+		{KeyBootPxelinux, "lpxelinux.0", "loader for BIOS machines with loader pxelinux", ""},
 	}
 }
