@@ -87,6 +87,7 @@ var table = []rule{
 	{"handler/netboot/tftp", nil, []string{"tftp"}},
 	{"handler/netboot/script", nil, nil},
 	{"handler/power", []string{"events", "bus", "handler/inventory"}, []string{"x/sys"}},
+	{"handler/netboot/pxelinux", nil, nil},
 	{"handler/power/powertest", []string{"events", "handler/power", "handler/inventory"}, []string{"testify"}},
 
 	{"frisbeesvc/compat", []string{"events", "bus"}, nil},
