@@ -38,8 +38,9 @@ type memory struct {
 }
 
 type outcome struct {
-	done events.LoadDone
-	err  error
+	done  events.LoadDone
+	saved events.SaveDone
+	err   error
 }
 
 const maxRemembered = 64
@@ -82,7 +83,7 @@ func (l *loader) Load(ctx context.Context, load agent.Load) (events.LoadDone, er
 	}
 	a := &attempt{loader: l, load: load, cmd: c, disk: where}
 	done, err := a.run(ctx)
-	l.node.memory.put(key, outcome{done, err})
+	l.node.memory.put(key, outcome{done: done, err: err})
 	return done, err
 }
 

@@ -32,6 +32,8 @@ type Node struct {
 	// Frisbee replaces the client: its lines and its wait status.
 	Frisbee listener.Program
 	Mute    bool // frisbee prints nothing
+	// Execute runs commands with netcat in them; nil: the node has none.
+	Execute func(ctx context.Context, words []string, print func(stream, line string)) int
 	// Group opens the agent's end of the multicast transport; nil: it listens on TCP.
 	Group func() (group.Conn, error)
 
@@ -276,6 +278,8 @@ func (m *machine) Command(words []string) listener.Program {
 			"cat /.orbit_image": n.System, "cat /proc/sys/kernel/random/boot_id": n.Boot, "cat /proc/partitions": n.partitions(),
 		}[strings.Join(words, " ")]
 		switch {
+		case n.Execute != nil && slices.Contains(words, "nc"):
+			return n.Execute(ctx, words, print)
 		case len(words) > 0 && words[0] == "grep":
 			print(legacy.Stdout, "Linux version 2.6.25.1")
 			if n.Frisbees() > 0 {
