@@ -21,7 +21,7 @@ func drivers() []string {
 		"mmc_block", "sdhci-pci", "sdhci-acpi",
 		"usb-storage", "uas", "xhci-pci", "ehci-pci", "uhci-hcd", "ohci-pci",
 		// What is done to a disk that was loaded.
-		"ext4", "vfat", "xfs", "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8", "crc32c_generic", "crc32c-intel",
+		"loop", "ext4", "vfat", "xfs", "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8", "crc32c_generic", "crc32c-intel",
 	}
 }
 

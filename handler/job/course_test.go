@@ -421,6 +421,8 @@ func TestLies(t *testing.T) {
 		{"unverified", func(r *events.LoadRequest) { r.RequireVerified = true }, func(l *events.LoadDone) { l.Assurance = events.AssuranceUnverified }},
 		{"invented assurance", func(r *events.LoadRequest) { r.RequireVerified = true }, func(l *events.LoadDone) { l.Assurance = "certain" }},
 		{"not read back", func(r *events.LoadRequest) { r.Verify = events.VerifyReadback }, func(*events.LoadDone) {}},
+		{"not resized", func(r *events.LoadRequest) { r.Resize = "max" }, func(*events.LoadDone) {}},
+		{"not personalised", func(r *events.LoadRequest) { r.Personalise = &events.Personalise{ResetMachineID: true} }, func(*events.LoadDone) {}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ package loop
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +26,7 @@ func Attach(path string, off, n int64, readOnly bool) (*os.File, error) {
 		return nil, err
 	}
 	defer back.Close()
-	ctl, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	ctl, err := openControl()
 	if err != nil {
 		return nil, err
 	}
@@ -50,4 +51,23 @@ func Attach(path string, off, n int64, readOnly bool) (*os.File, error) {
 		f.Close()
 	}
 	return nil, errors.New("other programs took every free loop device")
+}
+
+const (
+	control      = "/dev/loop-control"
+	controlMajor = 10 // of the kernel's small devices
+	controlMinor = 237
+)
+
+// openControl opens the device that hands out loop devices. While its driver is a module that nobody has loaded there is
+// no such file, unless udev has made one; to open it is what makes the kernel load the driver.
+func openControl() (*os.File, error) {
+	f, err := os.OpenFile(control, os.O_RDWR, 0)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if e := unix.Mknod(control, unix.S_IFCHR|0o660, int(unix.Mkdev(controlMajor, controlMinor))); e != nil && !errors.Is(e, unix.EEXIST) {
+		return nil, fmt.Errorf("%w, and cannot be made: %w", err, e)
+	}
+	return os.OpenFile(control, os.O_RDWR, 0)
 }
