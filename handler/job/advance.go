@@ -157,8 +157,7 @@ func (d *decider) missed(n *Node) {
 			d.reboot(n)
 			return
 		}
-		d.fail(n, events.ClassCheckin, fmt.Sprintf("no report from the imaging system within %s, after %s",
-			d.s.Plan.Budgets.CheckIn, times(n.Boots, "reboot")), events.Evidence{Text: d.sighting(n)})
+		d.neverCame(n)
 	case Up:
 		if d.s.Served == nil && !d.s.Saves() {
 			d.timedOut(n, events.ClassImage, fmt.Sprintf("the image service gave no session for %s within %s", d.s.Plan.Image.Name, d.s.Plan.Budgets.Join), false)
@@ -168,6 +167,19 @@ func (d *decider) missed(n *Node) {
 	case Loading, Saving:
 		d.timedOut(n, events.ClassTimeout, fmt.Sprintf("the %s was begun and nothing came of it within %s", verb, n.Deadline.Sub(n.Since).Round(time.Second)), true)
 	}
+}
+
+// neverCame fails a node that did not boot the imaging system.
+func (d *decider) neverCame(n *Node) {
+	message := fmt.Sprintf("no report from the imaging system within %s, after %s", d.s.Plan.Budgets.CheckIn, times(n.Boots, "reboot"))
+	evidence := events.Evidence{Text: d.sighting(n)}
+	b, ok := d.booted(n)
+	if !ok {
+		d.fail(n, events.ClassCheckin, message, evidence)
+		return
+	}
+	evidence.Text = clip(cameTo(b)+"; "+evidence.Text, maxMessage)
+	d.failWith(n, events.ClassCheckin, message+": "+cameTo(b), evidence, bootHint(b, n)+"; "+hint(events.ClassCheckin, n, d.s))
 }
 
 func times(n int, word string) string {

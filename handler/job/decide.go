@@ -288,13 +288,17 @@ func (d *decider) mayLoadAgain(n *Node) bool {
 
 // fail ends a node.
 func (d *decider) fail(n *Node, class events.Class, message string, ev events.Evidence) {
+	d.failWith(n, class, message, ev, hint(class, n, d.s))
+}
+
+func (d *decider) failWith(n *Node, class events.Class, message string, ev events.Evidence, hint string) {
 	if ev.LastEvent == "" {
 		ev.LastEvent = string(n.Last)
 	}
 	ref := n.ref(d.s.Job)
 	d.emit(n.Name, n.Attempt, events.NodeFailed{
 		NodeRef: ref, Class: class, Message: clip(message, maxMessage),
-		Evidence: ev, Hint: hint(class, n, d.s),
+		Evidence: ev, Hint: hint,
 	})
 }
 

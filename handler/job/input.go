@@ -18,6 +18,10 @@ type Moment struct {
 	// Seen tells what was last heard of a node outside of this job; nil for
 	// nothing. It must be a pure look-up.
 	Seen func(node string) Sighting
+	// Booted tells how far a node has come on its way into the imaging system,
+	// for nodes that a boot service leads there; nil for nothing. It must be a
+	// pure look-up.
+	Booted func(node string) (events.BootStage, bool)
 }
 
 // Sighting is what was last heard of a node, from its up reports.

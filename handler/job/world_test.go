@@ -42,6 +42,7 @@ type course struct {
 	log  []job.Fact
 	now  time.Time
 	seen map[string]job.Sighting
+	boot *events.BootStage // of every node
 }
 
 func newCourse(t testingT) *course {
@@ -49,7 +50,11 @@ func newCourse(t testingT) *course {
 }
 
 func (c *course) moment() job.Moment {
-	return job.Moment{Now: c.now, Seen: func(n string) job.Sighting { return c.seen[n] }}
+	m := job.Moment{Now: c.now, Seen: func(n string) job.Sighting { return c.seen[n] }}
+	if c.boot != nil {
+		m.Booted = func(string) (events.BootStage, bool) { return *c.boot, true }
+	}
+	return m
 }
 
 // give decides on one input and stores the facts; it returns their kinds in
