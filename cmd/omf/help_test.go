@@ -92,7 +92,7 @@ func TestHelpDefaults(t *testing.T) {
 	a := newApp(nil, new(bytes.Buffer), new(bytes.Buffer))
 	for _, key := range []string{
 		config.KeyWindow, config.KeyCheckIn, config.KeyJoin, config.KeyStall, config.KeySilence, config.KeyLeave, config.KeyBoots, config.KeyLoads,
-		config.KeySweep, config.KeyRate, config.KeyIdle, config.KeyPort, config.KeyGroup,
+		config.KeySweep, config.KeyRate, config.KeyIdle, config.KeyPort, config.KeyGroup, config.KeySaveLife, config.KeySavePort,
 	} {
 		value, _, _ := strings.Cut(says[key], ",")
 		name := strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
@@ -114,5 +114,7 @@ func TestHelpDefaults(t *testing.T) {
 	require.EqualValues(t, transferserver.DefaultRate, got.frisbee.rate)
 	require.Equal(t, frisbeesvc.DefaultIdle, got.frisbee.idle)
 	require.EqualValues(t, frisbeesvc.DefaultPort, got.frisbee.port)
+	require.Equal(t, frisbeesvc.DefaultSaveLife, got.frisbee.saveLife)
+	require.EqualValues(t, frisbeesvc.DefaultSavePort, got.frisbee.savePort)
 	require.Equal(t, "239.192.77.0", got.frisbee.group.String())
 }

@@ -75,6 +75,8 @@ services are in STATE/operator.json and STATE/service.json.`,
 		{"rate", config.KeyRate, "BITS"},
 		{"link-rate", config.KeyLinkRate, "BITS"},
 		{"idle", config.KeyIdle, "TIME"},
+		{"save-life", config.KeySaveLife, "TIME"},
+		{"save-port", config.KeySavePort, "PORT"},
 		{"window", config.KeyWindow, "N"},
 		{"stagger", config.KeyStagger, "TIME"},
 		{"pxelinux", config.KeyPxelinux, "DIR"},
@@ -281,7 +283,7 @@ func (a *app) numbers(c *serverConfig) error {
 			return nil
 		}
 	}
-	port := 0
+	port, savePort := 0, 0
 	for _, err := range []error{
 		parse(config.KeyInterface, address(&c.frisbee.iface)),
 		parse(config.KeyGroup, address(&c.frisbee.group)),
@@ -301,6 +303,8 @@ func (a *app) numbers(c *serverConfig) error {
 		parse(config.KeyRate, func(s string) (err error) { c.frisbee.rate, err = parseRate(s); return err }),
 		parse(config.KeyLinkRate, func(s string) (err error) { c.frisbee.linkRate, err = parseRate(s); return err }),
 		parse(config.KeyIdle, span(&c.frisbee.idle)),
+		parse(config.KeySaveLife, span(&c.frisbee.saveLife)),
+		parse(config.KeySavePort, number(&savePort, 1, 65535-frisbeesvc.DefaultSavePorts)),
 		parse(config.KeyCheckIn, span(&c.policy.CheckIn)),
 		parse(config.KeyJoin, span(&c.policy.Join)),
 		parse(config.KeyStall, span(&c.policy.Stall)),
@@ -314,7 +318,7 @@ func (a *app) numbers(c *serverConfig) error {
 			return err
 		}
 	}
-	c.frisbee.port = uint16(port)
+	c.frisbee.port, c.frisbee.savePort = uint16(port), uint16(savePort)
 	return nil
 }
 

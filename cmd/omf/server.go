@@ -58,6 +58,8 @@ type frisbeeConfig struct {
 	rate     int64 // of one session
 	linkRate int64 // of all together
 	idle     time.Duration
+	saveLife time.Duration
+	savePort uint16
 	oneGroup bool
 }
 

@@ -44,6 +44,8 @@ const (
 	KeyRate         = "serve.rate"
 	KeyLinkRate     = "serve.link_rate"
 	KeyIdle         = "serve.idle"
+	KeySaveLife     = "serve.save_life"
+	KeySavePort     = "serve.save_port"
 	KeyWindow       = "serve.window"
 	KeyStagger      = "serve.stagger"
 	KeyPxelinux     = "serve.pxelinux"
@@ -107,6 +109,8 @@ func Settings() []Setting {
 		{KeyRate, "", "rate of one session at most, in bit/s on the wire, such as 500M or 2.5G", "300M"},
 		{KeyLinkRate, "", "rate of all sessions together, which they share", "that of one session"},
 		{KeyIdle, "", "how long a session without clients and leases stays", "5m"},
+		{KeySaveLife, "", "how long an image that is saved may take to come, where the job does not say", "2h"},
+		{KeySavePort, "", "first TCP port for images that come without HTTP, from nodes of OMF 5", "9000"},
 		{KeyWindow, "", "nodes that boot at once", "64"},
 		{KeyStagger, "", "pause between the starts of two nodes", "none"},
 		{KeyPxelinux, "", "configuration directory of the TFTP tree, such as /tftpboot/pxelinux.cfg, where the boot links of nodes with boot driver pxelinux are", "none"},
