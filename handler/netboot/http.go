@@ -150,6 +150,7 @@ func (r *Role) config(w http.ResponseWriter, q *http.Request) {
 	}
 	n := r.who(w, q)
 	if n == nil {
+		r.alarm(q)
 		return
 	}
 	if !r.state.known() {
@@ -175,6 +176,9 @@ func (r *Role) config(w http.ResponseWriter, q *http.Request) {
 		r.saw(n, events.StageConfig, "", "refused: the credential of this boot was delivered already")
 		http.Error(w, "the credential of this boot was delivered already", http.StatusConflict)
 		return
+	case code(err) == events.CodeNotFound:
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return
 	case err != nil:
 		r.log.Warn("no credential", "node", n.node, "job", b.job, "attempt", b.attempt, "err", err)
 		w.Header().Set("Retry-After", "2")
@@ -198,6 +202,33 @@ func (r *Role) config(w http.ResponseWriter, q *http.Request) {
 // delivered reports whether a credential was refused because it was handed out
 // before, as an error of this process or of a service on the bus.
 func delivered(err error) bool {
+	return errors.Is(err, ErrDelivered) || code(err) == events.CodeConflict
+}
+
+// code is that of an error which came as data, empty for others.
+func code(err error) events.Code {
 	var e *events.Error
-	return errors.Is(err, ErrDelivered) || errors.As(err, &e) && e.Code == events.CodeConflict
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// alarm tells the issuer of credentials that somebody asked with the MAC of a
+// node that is being booted, from an address that is not the node's: it refuses,
+// and fails the attempt.
+func (r *Role) alarm(q *http.Request) {
+	mac, err := net.ParseMAC(strings.ReplaceAll(q.URL.Query().Get("mac"), "-", ":"))
+	if err != nil {
+		return
+	}
+	n := r.nodes.macs[mac.String()]
+	if n == nil || !n.led || n.IP == from(q) {
+		return
+	}
+	if _, ok := r.state.of(n.key); !ok {
+		return
+	}
+	_, err = r.cfg.Credentials.Issue(q.Context(), n.testbed, n.node, n.MAC, from(q))
+	r.log.Warn("somebody asked for the credential of a node from another address", "node", n.node, "from", from(q), "err", err)
 }

@@ -36,9 +36,11 @@ var errStranger = errors.New("refused")
 
 // Credentials makes the credential that a node gets for one boot.
 type Credentials interface {
-	// Issue is called once for each request of a node's configuration, after
-	// address and MAC were found to be of this node. It returns an error that
-	// wraps ErrDelivered when the credential was handed out before.
+	// Issue is called once for each request of a node's configuration, also for
+	// those from another address than the node's own: it refuses them itself,
+	// so that it can raise the alarm, and what it returned is thrown away. It
+	// returns an error that wraps ErrDelivered, or an *events.Error with
+	// CodeConflict, when the credential was handed out before.
 	Issue(ctx context.Context, testbed, node, mac string, from netip.Addr) (events.Credential, error)
 }
 

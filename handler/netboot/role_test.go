@@ -40,11 +40,17 @@ testbeds:
 type once struct {
 	mu     sync.Mutex
 	issued map[string]int
+	// strangers asked for n1's from other addresses.
+	strangers []netip.Addr
 }
 
 func (o *once) Issue(_ context.Context, testbed, node, mac string, from netip.Addr) (events.Credential, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if node == "n1" && from != netip.MustParseAddr("127.0.0.1") {
+		o.strangers = append(o.strangers, from)
+		return events.Credential{}, &events.Error{Code: events.CodeBadRequest, Message: "another address"}
+	}
 	if o.issued[node]++; o.issued[node] > 1 {
 		return events.Credential{}, fmt.Errorf("%s: %w", node, ErrDelivered)
 	}
@@ -53,13 +59,14 @@ func (o *once) Issue(_ context.Context, testbed, node, mac string, from netip.Ad
 
 // world is a role on a bus, with its routes.
 type world struct {
-	t    *testing.T
-	conn *bus.Conn
-	role *Role
-	mux  *http.ServeMux
-	tftp string
-	seq  map[string]uint64
-	stop func()
+	t     *testing.T
+	conn  *bus.Conn
+	role  *Role
+	mux   *http.ServeMux
+	creds *once
+	tftp  string
+	seq   map[string]uint64
+	stop  func()
 }
 
 func newWorld(t *testing.T, conn *bus.Conn) *world {
@@ -73,12 +80,13 @@ func newWorld(t *testing.T, conn *bus.Conn) *world {
 	}
 	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	require.NoError(t, err)
+	credentials := &once{issued: map[string]int{}}
 	role, err := New(Config{
 		Inventory: inv, Conn: conn, Dir: dir, Base: "http://10.18.0.1:5012", Bus: []string{"nats://10.18.0.1:4222"},
-		Credentials: &once{issued: map[string]int{}}, TFTP: socket, Options: map[string]string{"console": "1"},
+		Credentials: credentials, TFTP: socket, Options: map[string]string{"console": "1"},
 	})
 	require.NoError(t, err)
-	w := &world{t: t, conn: conn, role: role, mux: http.NewServeMux(), tftp: socket.LocalAddr().String(), seq: map[string]uint64{}}
+	w := &world{t: t, conn: conn, role: role, mux: http.NewServeMux(), creds: credentials, tftp: socket.LocalAddr().String(), seq: map[string]uint64{}}
 	role.Register(w.mux)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -250,6 +258,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		got, _ := w.get("127.0.0.1", path)
 		require.Equal(t, code, got, path)
 	}
+	require.ElementsMatch(t, []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.9")}, w.creds.strangers, "the issuer raises the alarm")
 	// HEAD does not use a credential up.
 	req := httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/boot/config?mac="+mac1, nil)
 	req.RemoteAddr = "127.0.0.1:1"
