@@ -184,6 +184,10 @@ func (n *node) load(r bus.Request, boot string) (any, error) {
 	n.loads[id]++
 	var end events.Data
 	done := events.LoadDone{NodeRef: c.NodeRef, Assurance: events.AssuranceWritten, Digest: c.Image.Digest, Chunks: c.Image.Chunks, BytesWritten: c.Image.DataBytes, DiskBytes: c.Image.DiskBytes}
+	if c.Resize != "" {
+		done.Grown = &events.Grown{Partition: 1, Before: 1, After: 2, Notes: []string{c.Resize}}
+	}
+	done.Personalised = c.Personalise != nil && c.Personalise.Hostname != ""
 	switch {
 	case n.numb > 0:
 		n.numb--
