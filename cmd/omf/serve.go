@@ -144,6 +144,9 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 		return fail(err)
 	}
 	c.log = log
+	if c.notify, err = newNotifier(a.getenv, log); err != nil {
+		return fail(usagef("%w", err))
+	}
 	var sim *grid
 	if size != "" {
 		g, err := parseGrid(size)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -46,6 +47,7 @@ type serverConfig struct {
 	pxelinux     handler.Pxelinux
 	policy       handler.Policy // zero fields: the handler's defaults
 	sim          *simConfig
+	notify       *notifier // of the service manager; nil: there is none
 	log          *slog.Logger
 }
 
@@ -249,6 +251,7 @@ type role struct {
 	name  string
 	run   func(context.Context) error
 	ready func(context.Context) error // returns when it answers
+	touch func()                      // returns unless what it holds in memory is stuck; nil: nothing to touch
 }
 
 // run starts the roles, tells when all are ready, and ends them together.
@@ -259,6 +262,11 @@ func (s *server) run(ctx context.Context, listener net.Listener, ready func(addr
 	}
 	defer closeRoles()
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		<-ctx.Done()
+		s.cfg.notify.tell("STOPPING=1", statusLine("ending"))
+		return nil
+	})
 	if listener != nil {
 		s.routes()
 		group.Go(func() error { return s.serveHTTP(ctx, listener) })
@@ -292,6 +300,7 @@ func (s *server) run(ctx context.Context, listener net.Listener, ready func(addr
 		for _, r := range roles {
 			// A long log takes its time, and a bus may be away: that is told, and
 			// is no reason to give up.
+			s.cfg.notify.tell(statusLine("waiting for role " + r.name))
 			late := time.AfterFunc(readyTimeout, func() { s.log.Warn("role does not answer yet", "role", r.name, "dur", readyTimeout) })
 			err := r.ready(ctx)
 			late.Stop()
@@ -303,6 +312,9 @@ func (s *server) run(ctx context.Context, listener net.Listener, ready func(addr
 			}
 		}
 		ready(s.addr)
+		fine := strings.TrimSpace(fmt.Sprintf("%s; %s %s", strings.Join(s.cfg.roles, ", "), s.addr.nats, s.addr.http))
+		s.cfg.notify.tell("READY=1", statusLine(fine))
+		s.cfg.notify.watch(ctx, fine, s.health(roles).check)
 		return nil
 	})
 	return group.Wait()

@@ -22,6 +22,10 @@ var errStateInUse = errors.New("state directory is in use")
 func (a *app) stateDir() (string, error) {
 	dir := a.get(config.KeyState)
 	if dir == "" {
+		// That of a service of systemd (StateDirectory= in systemd.exec(5)).
+		dir, _, _ = strings.Cut(a.getenv("STATE_DIRECTORY"), ":")
+	}
+	if dir == "" {
 		dir = "/var/lib/loadnode"
 		if os.Geteuid() != 0 {
 			if dir = a.userDir("XDG_STATE_HOME", ".local/state"); dir == "" {

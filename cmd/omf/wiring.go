@@ -80,7 +80,7 @@ func (s *server) handlerRole(ctx context.Context) (role, func(), error) {
 		conn.Close()
 		return role{}, nil, err
 	}
-	return role{run: h.Run, ready: func(ctx context.Context) error {
+	return role{run: h.Run, touch: func() { h.State() }, ready: func(ctx context.Context) error {
 		for _, tb := range s.cfg.inventory.Testbeds() {
 			if err := s.answering(ctx, events.HandlerSubject(tb.Name, events.HandlerStatus)); err != nil {
 				return err

@@ -91,7 +91,7 @@ func Settings() []Setting {
 		{KeyOutput, "text", "text, json or jsonl", ""},
 
 		{KeyRoles, "", "roles to play, with commas", "nats (without --nats), handler, frisbee, bridge (with legacy nodes), sim (with --sim)"},
-		{KeyState, "", "state directory", "/var/lib/loadnode for root, else ~/.local/state/loadnode"},
+		{KeyState, "", "state directory", "/var/lib/loadnode for root and under systemd, else ~/.local/state/loadnode"},
 		{KeyImages, "", "image directory", "images in the state directory"},
 		{KeyInventory, "", "inventory file", "a generated grid"},
 		{KeyGrid, "20x20", "size of the generated grid", ""},
