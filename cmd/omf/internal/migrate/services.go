@@ -34,7 +34,7 @@ type rule struct {
 
 const (
 	whyBuiltIn = "loadnode brings this itself"
-	whySave    = "saving images does not go through this service"
+	whySave    = "saved images go where all images are; serve.save_port is the first port of those that come by netcat"
 	whyPower   = "power is a driver of each node in the inventory: power: {driver: cmc, form: orbit, url: http://HOST:5012/cmc} or another"
 	whyURL     = "the services find each other on the bus"
 	whySQL     = "the inventory is a file, not a database"
@@ -55,7 +55,7 @@ func rules() map[string]map[string]rule {
 			"frisbeeBin":   {why: whyBuiltIn}, "ncBin": {why: whyBuiltIn}, "inventory_url": {why: whyURL},
 		},
 		"saveimage": {
-			"imageDir": {why: whySave}, "saveimageIF": {why: whySave}, "startPort": {why: whySave}, "timeout": {why: whySave},
+			"imageDir": {why: whySave}, "saveimageIF": {why: whySave}, "startPort": {key: config.KeySavePort, convert: port}, "timeout": {why: whySave},
 			"maxDaemons": {why: whySave}, "ncBin": {why: whyBuiltIn}, "owner": {why: whySave},
 		},
 		"pxe": {
