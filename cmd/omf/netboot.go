@@ -12,9 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"loadnode/bus"
+	"loadnode/bus/credential"
 	"loadnode/cmd/omf/internal/config"
-	"loadnode/events"
 	"loadnode/handler/netboot"
 	"loadnode/handler/netboot/dhcp"
 )
@@ -194,9 +193,14 @@ func (s *server) netbootRole(ctx context.Context) (role, func(), error) {
 		}
 	}
 	fail := func(err error) (role, func(), error) { undo(); return role{}, nil, err }
+	grants, err := credential.OpenGrants(ctx, conn)
+	if err != nil {
+		return fail(err)
+	}
+	issuer := credential.NewIssuer(credential.IssuerConfig{Conn: conn, Grants: grants, Address: s.nodeAddress, Logger: s.log.With("role", roleNetboot)})
 	cfg := netboot.Config{
 		Inventory: s.cfg.inventory, Conn: conn, Dir: c.dir, Base: c.base, Bus: urls, Files: c.files,
-		Credentials: brokerCredentials{conn}, Logger: s.log.With("role", roleNetboot),
+		Credentials: issuer, Logger: s.log.With("role", roleNetboot),
 	}
 	if c.mode != dhcp.Off {
 		cfg.DHCP = &dhcp.Config{
@@ -246,14 +250,15 @@ func (s *server) netbootRole(ctx context.Context) (role, func(), error) {
 	}}, undo, nil
 }
 
-// brokerCredentials asks the broker's own service.
-type brokerCredentials struct{ conn *bus.Conn }
-
-// Issue implements netboot.Credentials.
-func (b brokerCredentials) Issue(ctx context.Context, testbed, node, _ string, _ netip.Addr) (events.Credential, error) {
-	var c events.Credential
-	if err := b.conn.Request(ctx, events.BusSubject(testbed, events.BusCredential), events.CredentialRequest{Node: node, Kind: events.CredentialNode}, &c); err != nil {
-		return events.Credential{}, fmt.Errorf("credential of %s: %w", node, err)
+// nodeAddress is the address of a node by the inventory.
+func (s *server) nodeAddress(testbed, node string) (netip.Addr, bool) {
+	tb, ok := s.cfg.inventory.Testbed(testbed)
+	if !ok {
+		return netip.Addr{}, false
 	}
-	return c, nil
+	n, ok := tb.Node(node)
+	if !ok || !n.IP.IsValid() {
+		return netip.Addr{}, false
+	}
+	return n.IP, true
 }
