@@ -2,7 +2,12 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,16 +17,19 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/agent/legacy"
 	"loadnode/agent/legacy/legacytest"
+	"loadnode/agent/legacy/listener"
 	"loadnode/agent/sim"
 	"loadnode/events"
+	"loadnode/transfer/imagezip"
 )
 
 // legacyBench is a server with one simulated node, n1-1, and one legacy node, old2-1, whose power is a script.
 func legacyBench(t *testing.T) (b *bench, old *legacytest.Node, want []byte) {
 	dir := t.TempDir()
 	old = legacytest.Start(t, &legacytest.Node{
-		Address: netip.MustParseAddr("127.66.2.1"), Disk: filepath.Join(dir, "hda"), System: "pxe:1.0.0", Boot: "5f2c6f3a",
+		Address: netip.MustParseAddr("127.66.2.1"), Disk: filepath.Join(dir, "hda"), System: "pxe:1.0.0", Boot: "5f2c6f3a", Execute: saving(filepath.Join(dir, "hda")),
 	})
 	fifo, script, list := filepath.Join(dir, "power"), filepath.Join(dir, "power.sh"), filepath.Join(dir, "inventory.yaml")
 	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
@@ -58,6 +66,45 @@ testbeds:
 `, old.Port(), script), 0o644))
 	b, want = newBench(t, "1x1", "--inventory", list, "--checkin", "20s")
 	return b, old, want
+}
+
+// saving is imagezip and netcat on a legacy node.
+func saving(disk string) func(context.Context, []string, func(stream, line string)) int {
+	return func(ctx context.Context, words []string, print func(stream, line string)) int {
+		err := func() error {
+			data, err := os.ReadFile(disk)
+			if err != nil {
+				return err
+			}
+			conn, err := net.Dial("tcp", net.JoinHostPort(words[len(words)-2], words[len(words)-1]))
+			if err != nil {
+				return err
+			}
+			_, err = imagezip.Capture(ctx, io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), conn, imagezip.Options{Level: 1})
+			return errors.Join(err, conn.Close())
+		}()
+		if err != nil {
+			print(legacy.Stderr, err.Error())
+			return listener.Exit(1)
+		}
+		return 0
+	}
+}
+
+// TestSaveOfLegacyNode: what a legacy node sends by netcat is an image when
+// the image service says so, and nobody says that it was verified.
+func TestSaveOfLegacyNode(t *testing.T) {
+	t.Parallel()
+	b, old, want := legacyBench(t)
+	b.ok("load", "old2-1", "small.ndz", "-q")
+	r := b.omf("save", "old2-1", "old.ndz", "-o", "json")
+	require.Zero(t, r.code, "%s\n%s", r.stdout, r.stderr)
+	o := decode[outcome](t, r.stdout)
+	require.Equal(t, events.AssuranceUnverified, o.Results[0].Assurance)
+	require.Len(t, o.Image.Digest, 64, "by the image service")
+	require.Contains(t, strings.Join(old.Commands(), "\n"), "imagezip")
+	b.ok("load", "n1-1", "old.ndz", "-q")
+	require.Equal(t, want, b.disk("n1-1"))
 }
 
 // TestMixedJob loads a modern and a legacy node in one job and one session.
