@@ -77,7 +77,7 @@ func TestUsage(t *testing.T) {
 		"images upload /tmp/no+name":            "--name",
 		"images upload FILE --http server:5012": "want a URL such as",
 		"nodes release":                         "wants NODES",
-		"serve --roles nats,cook":               "nats, handler, frisbee, bridge, sim",
+		"serve --roles nats,cook":               "nats, auth, handler, frisbee, bridge, netboot, sim",
 		"serve --roles nats,bridge":             "no node with agent: legacy",
 		"serve --roles sim":                     "needs --sim",
 		"serve --roles handler --sim 2x2":       "add it to --roles",

@@ -9,6 +9,7 @@ import (
 // Roles of a server.
 const (
 	roleNATS    = "nats"    // the embedded bus
+	roleAuth    = "auth"    // who may connect to an external bus
 	roleHandler = "handler" // jobs, leases, power
 	roleFrisbee = "frisbee" // images and their sessions
 	roleBridge  = "bridge"  // legacy agents
@@ -17,7 +18,7 @@ const (
 )
 
 func allRoles() []string {
-	return []string{roleNATS, roleHandler, roleFrisbee, roleBridge, roleNetboot, roleSim}
+	return []string{roleNATS, roleAuth, roleHandler, roleFrisbee, roleBridge, roleNetboot, roleSim}
 }
 
 // parseRoles reads the list of roles. Empty, it means every role that makes
@@ -50,6 +51,8 @@ func parseRoles(text string, external, sim, legacy bool) ([]string, error) {
 	switch {
 	case external && has(roleNATS):
 		return nil, fmt.Errorf("role %s is the embedded bus: leave it out with an external one, or leave --nats out", roleNATS)
+	case !external && has(roleAuth):
+		return nil, fmt.Errorf("role %s is for an external bus: name it with --nats; the embedded one needs none", roleAuth)
 	case sim && !has(roleSim):
 		return nil, fmt.Errorf("--sim without role %s: add it to --roles", roleSim)
 	case !legacy && has(roleBridge):

@@ -32,6 +32,7 @@ func (a *app) serveCommand() *cobra.Command {
 		Long: `Serve plays the roles of a server until it is told to end:
 
   nats     the embedded bus, with its store in STATE/nats
+  auth     who may connect to an external bus (deploy/nats)
   handler  jobs, leases, power, inventory
   frisbee  the image catalogue, its HTTP service, the multicast sessions
   bridge   the agents of legacy nodes (OMF's, on TCP port 9006)
@@ -64,6 +65,7 @@ services are in STATE/operator.json and STATE/service.json.`,
 		{"nats", config.KeyNATS, "URLS"},
 		{"nats-listen", config.KeyNATSListen, "ADDRESS"},
 		{"replicas", config.KeyReplicas, "N"},
+		{"auth-users", config.KeyAuthUsers, "FILE"},
 		{"http", config.KeyServeHTTP, "ADDRESS"},
 		{"bridge-listen", config.KeyBridgeListen, "ADDRESS"},
 		{"omf", config.KeyOMF, "WHEN"},
@@ -180,6 +182,7 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 			return fail(usagef("%w", err))
 		}
 	}
+	c.authUsers = a.get(config.KeyAuthUsers)
 	c.bridgeListen = a.get(config.KeyBridgeListen)
 	if c.has(roleNetboot) {
 		if c.netboot, err = a.netbootConfig(c.state); err != nil {

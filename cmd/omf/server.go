@@ -36,6 +36,7 @@ type serverConfig struct {
 	natsListen   string
 	nats         []string // external bus
 	credential   *events.Credential
+	authUsers    string // file with the passwords of the users auth and sys
 	replicas     int
 	noSync       bool   // the demonstration's bus may forget after a power cut
 	http         string // listening address; "none"
@@ -100,6 +101,7 @@ type server struct {
 	cfg  serverConfig
 	log  *slog.Logger
 	nats *embedded.Server // nil: external
+	auth *calloutAuth     // nil: not the role of this process
 	conn *bus.Conn        // of the process itself: streams, readiness, metrics
 	addr addresses
 	mux  *http.ServeMux
@@ -184,6 +186,13 @@ func (s *server) openBus(ctx context.Context) (func(), error) {
 		}
 	} else {
 		s.addr.nats = s.cfg.nats[0]
+	}
+	if s.cfg.has(roleAuth) {
+		end, err := s.openCallout(ctx)
+		if err != nil {
+			return nil, err
+		}
+		down = end
 	}
 	conn, err := s.connect(ctx, "server")
 	if err != nil {

@@ -30,7 +30,7 @@ func (s *server) roles(ctx context.Context) (roles []role, undo func(), err erro
 	}
 	for _, name := range s.cfg.roles {
 		build := map[string]func(context.Context) (role, func(), error){
-			roleNATS: s.natsRole, roleHandler: s.handlerRole, roleFrisbee: s.frisbeeRole, roleBridge: s.bridgeRole, roleNetboot: s.netbootRole, roleSim: s.simRole,
+			roleNATS: s.natsRole, roleAuth: s.authRole, roleHandler: s.handlerRole, roleFrisbee: s.frisbeeRole, roleBridge: s.bridgeRole, roleNetboot: s.netbootRole, roleSim: s.simRole,
 		}[name]
 		r, end, err := build(ctx)
 		if err != nil {

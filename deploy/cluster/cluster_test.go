@@ -7,7 +7,6 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,10 +14,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
 	"github.com/stretchr/testify/require"
 
 	"loadnode/agent/sim"
 	"loadnode/bus"
+	"loadnode/bus/credential/callout"
 	"loadnode/events"
 	"loadnode/transfer/ndz"
 )
@@ -53,21 +54,27 @@ func ports(t *testing.T, n int) []int {
 	return out
 }
 
-// startServers runs the three servers of the bus.
-func (s *system) startServers() {
+// startServers runs the three servers of the bus, from the very file that
+// others install; only addresses and directories are those of the test.
+func (s *system) startServers(issuer string) {
 	free := ports(s.t, 6)
-	var routes []*url.URL
-	for _, p := range free[:3] {
-		u, err := url.Parse(fmt.Sprintf("nats://127.0.0.1:%d", p))
-		require.NoError(s.t, err)
-		routes = append(routes, u)
+	for name, value := range map[string]string{
+		"LOADNODE_ROUTE_PASSWORD": "route-secret", "LOADNODE_AUTH_PASSWORD": "auth-secret", "LOADNODE_SYS_PASSWORD": "sys-secret", "LOADNODE_AUTH_ISSUER": issuer,
+	} {
+		s.t.Setenv(name, value)
 	}
 	for i := range 3 {
-		srv, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprint("bus", i+1), Host: "127.0.0.1", Port: free[3+i], NoSigs: true, NoLog: true,
-			JetStream: true, StoreDir: filepath.Join(s.dir, fmt.Sprint("bus", i+1)), JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: 4 << 30,
-			Cluster: server.ClusterOpts{Name: "loadnode", Host: "127.0.0.1", Port: free[i]}, Routes: routes,
-		})
+		s.t.Setenv(fmt.Sprint("LOADNODE_ROUTE_", i+1), fmt.Sprintf("nats-route://route:route-secret@127.0.0.1:%d", free[i]))
+	}
+	for i := range 3 {
+		name := fmt.Sprint("bus", i+1)
+		s.t.Setenv("LOADNODE_NATS_NAME", name)
+		s.t.Setenv("LOADNODE_NATS_STORE", filepath.Join(s.dir, name))
+		opts, err := server.ProcessConfigFile("../nats/server.conf")
+		require.NoError(s.t, err)
+		opts.Host, opts.Port, opts.Cluster.Host, opts.Cluster.Port = "127.0.0.1", free[3+i], "127.0.0.1", free[i]
+		opts.NoSigs, opts.NoLog = true, true
+		srv, err := server.NewServer(opts)
 		require.NoError(s.t, err)
 		srv.Start()
 		s.t.Cleanup(func() {
@@ -82,6 +89,32 @@ func (s *system) startServers() {
 	}
 }
 
+// authKeys puts the key of the issuer and the passwords of the bus where the
+// role auth finds them, and returns the public key.
+func (s *system) authKeys() (issuer, users string) {
+	key, err := nkeys.CreateAccount()
+	require.NoError(s.t, err)
+	seed, err := key.Seed()
+	require.NoError(s.t, err)
+	issuer, err = key.PublicKey()
+	require.NoError(s.t, err)
+	require.NoError(s.t, os.MkdirAll(filepath.Join(s.dir, "auth", "auth"), 0o700))
+	require.NoError(s.t, os.WriteFile(filepath.Join(s.dir, "auth", "auth", "issuer.nk"), seed, 0o600))
+	users = filepath.Join(s.dir, "users.json")
+	require.NoError(s.t, os.WriteFile(users, []byte(`{"auth": "auth-secret", "sys": "sys-secret"}`), 0o600))
+	return issuer, users
+}
+
+// credential reads one that the role auth has made.
+func (s *system) credential(name string) (file string, c events.Credential) {
+	file = filepath.Join(s.dir, "auth", name+".json")
+	require.Eventually(s.t, func() bool {
+		b, err := os.ReadFile(file)
+		return err == nil && json.Unmarshal(b, &c) == nil
+	}, patience, 10*time.Millisecond, file)
+	return file, c
+}
+
 // start brings everything up and returns when the nodes' power is served.
 func start(t *testing.T) *system {
 	s := &system{t: t, dir: t.TempDir(), handlers: map[string]*process{}}
@@ -90,7 +123,8 @@ func start(t *testing.T) *system {
 			s.nodes = append(s.nodes, fmt.Sprintf("n%d-%d", x+1, y+1))
 		}
 	}
-	s.startServers()
+	issuer, users := s.authKeys()
+	s.startServers(issuer)
 	images := filepath.Join(s.dir, "images")
 	require.NoError(t, os.Mkdir(images, 0o755))
 	s.want = writeImage(t, filepath.Join(images, imageName))
@@ -102,23 +136,26 @@ func start(t *testing.T) *system {
 			"--log", "info", "--checkin", "30s", "--join", "30s", "--sweep", "1s",
 		}, more...)...)
 	}
+	waiting := []*process{begin(t, s.dir, "auth", "serve", "--roles", "auth", "--state", filepath.Join(s.dir, "auth"), "--grid", grid, "--nats", list,
+		"--http", "none", "--log", "info", "--auth-users", users)}
+	service, own := s.credential("service")
+	operator, _ := s.credential("operator")
 	group := fmt.Sprintf("239.192.%d.0", 100+mathrand.N(100))
-	var waiting []*process
 	for i := range 3 {
-		waiting = append(waiting, serve(fmt.Sprint("handler", i+1), "handler", "--http", "none"))
+		waiting = append(waiting, serve(fmt.Sprint("handler", i+1), "handler", "--http", "none", "--credential", service))
 	}
-	waiting = append(waiting, serve("frisbee", "frisbee", "--http", "127.0.0.1:0", "--images", images, "--group", group, "--port", fmt.Sprint(ports(t, 1)[0]), "--rate", "20M"))
+	waiting = append(waiting, serve("frisbee", "frisbee", "--credential", service, "--http", "127.0.0.1:0", "--images", images, "--group", group, "--port", fmt.Sprint(ports(t, 1)[0]), "--rate", "20M"))
 	for _, p := range waiting {
 		p.ready()
 	}
 	for i := range 3 {
 		id, err := os.ReadFile(filepath.Join(s.dir, fmt.Sprint("handler", i+1), "handler", "handler-id"))
 		require.NoError(t, err)
-		s.handlers[strings.TrimSpace(string(id))] = waiting[i]
+		s.handlers[strings.TrimSpace(string(id))] = waiting[1+i]
 	}
-	begin(t, s.dir, "sim", "sim", "--grid", grid, "--server", list, "--dir", filepath.Join(s.dir, "disks"), "--boot", "50ms-500ms", "--log", "info").ready()
+	begin(t, s.dir, "sim", "sim", "--grid", grid, "--credential", operator, "--server", list, "--dir", filepath.Join(s.dir, "disks"), "--boot", "50ms-500ms", "--log", "info").ready()
 	var err error
-	s.conn, err = bus.Connect(t.Context(), bus.Config{URLs: s.urls, Name: "proof", Timeout: patience})
+	s.conn, err = bus.Connect(t.Context(), bus.Config{URLs: s.urls, Name: "proof", Timeout: patience, Credential: &own})
 	require.NoError(t, err)
 	t.Cleanup(s.conn.Close)
 	return s
@@ -161,7 +198,7 @@ func TestLeaderIsKilled(t *testing.T) {
 	s := start(t)
 	s.run(func(context.Context, string) {
 		for _, srv := range s.servers {
-			if srv.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, bus.StreamFacts) {
+			if srv.JetStreamIsStreamLeader(callout.Account, bus.StreamFacts) {
 				t.Logf("the leader of %s is %s", bus.StreamFacts, srv.Name())
 				srv.Shutdown()
 				srv.WaitForShutdown()

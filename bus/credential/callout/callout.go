@@ -39,6 +39,8 @@ const (
 	maxLive = 8
 	// kickTime bounds how long a server may take to close a connection.
 	kickTime = 2 * time.Second
+	// startTime bounds how long the bus may take to be there.
+	startTime = time.Minute
 )
 
 // Config is what the service needs.
@@ -90,6 +92,8 @@ func Start(ctx context.Context, cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("auth callout: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
 	if err := cfg.Auth.FlushWithContext(ctx); err != nil {
 		_ = sub.Unsubscribe()
 		return nil, fmt.Errorf("auth callout: %w", err)

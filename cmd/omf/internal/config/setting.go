@@ -33,6 +33,7 @@ const (
 	KeyNATS         = "serve.nats"
 	KeyNATSListen   = "serve.nats_listen"
 	KeyReplicas     = "serve.replicas"
+	KeyAuthUsers    = "serve.auth_users"
 	KeyServeHTTP    = "serve.http"
 	KeyHTTPBase     = "serve.http_base"
 	KeyBridgeListen = "serve.bridge_listen"
@@ -98,6 +99,7 @@ func Settings() []Setting {
 		{KeyNATS, "", "external bus to use; several URLs with commas", "the embedded bus"},
 		{KeyNATSListen, "127.0.0.1:4222", "where the embedded bus listens", ""},
 		{KeyReplicas, "", "copies of each stream on the bus, 1 to 5", "as many as there are; of new ones 3 on a cluster, else 1"},
+		{KeyAuthUsers, "", "file with the passwords of the external bus's users auth and sys, for the role auth", ""},
 		{KeyServeHTTP, "127.0.0.1:5012", "where HTTP listens, or none", ""},
 		{KeyBridgeListen, "", "where legacy agents that connect by themselves are taken", "none"},
 		{KeyOMF, "auto", "the services of OMF on HTTP, which ask nobody who they are: on, off, or auto, which is on where only this machine can reach them", ""},
