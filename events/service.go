@@ -248,7 +248,7 @@ type JobSummary struct {
 	State     string    `json:"state"` // requested, accepted, rejected, cancelling, finished
 	Outcome   Outcome   `json:"outcome,omitempty"`
 	Image     string    `json:"image"`
-	Save      bool      `json:"save,omitempty"` // the image is made, not loaded
+	Save      bool      `json:"saves,omitempty"` // the image is made, not loaded
 	Nodes     int       `json:"nodes"`
 	OK        int       `json:"ok"`
 	Failed    int       `json:"failed"`
