@@ -44,11 +44,13 @@ demo: build ## the whole system on this machine: 8 simulated nodes loaded and co
 initramfs: ## kernel and initrd of the imaging system, into bin/imaging
 	$(GO) run ./deploy/initramfs -o bin/imaging$(if $(ARCH),/$(ARCH) -arch $(ARCH)) -version $(VERSION) $(IMAGING)
 
-e2e: build ## three QEMU machines boot the imaging system, are loaded and compared; needs root, gets what it needs by apt-get
+e2e: build ## three QEMU machines boot the imaging system, are loaded and start from their disks; needs root, gets what it needs by apt-get
 	deploy/e2e/prepare
 	$(GO) build -o bin/e2e ./deploy/e2e
 	$(GO) run ./deploy/initramfs -o bin/imaging/cloud -package linux-image-cloud-amd64 -version $(VERSION)
-	bin/e2e -omf bin/omf -imaging bin/imaging/cloud
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/imaging/guest.init ./deploy/e2e/guest
+	$(GO) run ./deploy/initramfs -o bin/imaging/guest -package linux-image-cloud-amd64 -agent bin/imaging/guest.init
+	bin/e2e -omf bin/omf -imaging bin/imaging/cloud -guest bin/imaging/guest
 
 bench: ## benchmarks; what they mean is in docs/performance.md
 	$(GO) run ./deploy/bench

@@ -10,6 +10,9 @@ import (
 	"sync"
 )
 
+// ovmf is where the package ovmf has the firmware of UEFI.
+const ovmf = "/usr/share/OVMF"
+
 // machine is one computer.
 type machine struct {
 	name    string // of the node
@@ -19,6 +22,9 @@ type machine struct {
 	imaging string   // directory of kernel and initrd
 	work    string
 	append  string // arguments of the kernel
+	uefi    bool
+
+	local bool // the next start is from the disk
 
 	mu     sync.Mutex
 	run    *exec.Cmd
@@ -28,14 +34,20 @@ type machine struct {
 
 // arguments are QEMU's for one start.
 func (m *machine) arguments(console string) []string {
-	return append([]string{
+	args := append([]string{
 		"-accel", "tcg", "-m", "512", "-smp", "1", "-display", "none", "-no-reboot", "-name", m.name,
 		"-serial", "file:" + console, "-monitor", "none",
 		"-netdev", fmt.Sprintf("tap,id=n,ifname=tap%d,script=no,downscript=no", m.index),
 		"-device", "virtio-net-pci,netdev=n,romfile=,mac=" + hardware(m.index).String(),
 		"-drive", "id=d,if=none,format=raw,cache=unsafe,file=" + m.disk,
-		"-kernel", filepath.Join(m.imaging, "kernel"), "-initrd", filepath.Join(m.imaging, "initrd"), "-append", m.append,
 	}, m.bus...)
+	if m.uefi {
+		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+ovmf+"/OVMF_CODE.fd", "-drive", "if=pflash,format=raw,snapshot=on,file="+ovmf+"/OVMF_VARS.fd")
+	}
+	if !m.local {
+		args = append(args, "-kernel", filepath.Join(m.imaging, "kernel"), "-initrd", filepath.Join(m.imaging, "initrd"), "-append", m.append)
+	}
+	return args
 }
 
 // console is the file of what the machine printed in its last start.
@@ -101,6 +113,15 @@ func (m *machine) off() {
 	_ = m.run.Process.Kill() // it may have ended
 	<-m.ended
 	m.run = nil
+}
+
+// startLocal switches the machine on to boot from its disk.
+func (m *machine) startLocal() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.off()
+	m.local = true
+	return m.on()
 }
 
 // awaitOff waits until the machine has switched itself off.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const insideFlag = "-inside" // of the second start, in the namespaces
@@ -37,8 +39,8 @@ func main() {
 
 // settings are what the flags say.
 type settings struct {
-	omf, imaging, work string
-	inside             bool
+	omf, imaging, guest, work string
+	inside                    bool
 }
 
 func start(ctx context.Context, args []string) error {
@@ -46,6 +48,7 @@ func start(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("e2e", flag.ContinueOnError)
 	f.StringVar(&s.omf, "omf", "bin/omf", "`program` to be tested")
 	f.StringVar(&s.imaging, "imaging", "bin/imaging", "`directory` with kernel and initrd of the imaging system")
+	f.StringVar(&s.guest, "guest", "bin/imaging/guest", "`directory` with kernel and initrd of the system on the image; its init is beside it, with .init at the end")
 	f.StringVar(&s.work, "work", "", "`directory` for disks and logs; a new one that is removed on success if empty")
 	f.BoolVar(&s.inside, strings.TrimPrefix(insideFlag, "-"), false, "the namespaces are there (the program says this to itself)")
 	if err := f.Parse(args); err != nil {
@@ -54,7 +57,11 @@ func start(ctx context.Context, args []string) error {
 	if !s.inside {
 		return enter(ctx, args)
 	}
-	for _, p := range []*string{&s.omf, &s.imaging} {
+	// Programs look for themselves in /proc, by their numbers in the namespace.
+	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("proc", "/proc", "proc", 0, "")); err != nil {
+		return err
+	}
+	for _, p := range []*string{&s.omf, &s.imaging, &s.guest} {
 		abs, err := filepath.Abs(*p)
 		if err != nil {
 			return err
@@ -94,7 +101,7 @@ func enter(ctx context.Context, args []string) error {
 	}
 	cmd := exec.CommandContext(ctx, self, append([]string{insideFlag}, args...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	return cmd.Run()
 }
 

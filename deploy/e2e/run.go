@@ -31,13 +31,13 @@ const (
 // machines are the computers of the proof.
 func machines(s settings) []*machine {
 	buses := [][]string{
-		{"-device", "virtio-blk-pci,drive=d,serial=proof-1"},
-		{"-device", "nvme,drive=d,serial=proof-2"},
-		{"-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=d,serial=proof-3"},
+		{"-device", "virtio-blk-pci,drive=d,serial=proof-1,bootindex=1"},
+		{"-device", "nvme,drive=d,serial=proof-2,bootindex=1"},
+		{"-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=d,serial=proof-3,bootindex=1"},
 	}
 	var all []*machine
 	for i, b := range buses {
-		m := &machine{name: fmt.Sprintf("n1-%d", i+1), index: i + 1, bus: b, imaging: s.imaging, work: s.work}
+		m := &machine{name: fmt.Sprintf("n1-%d", i+1), index: i + 1, bus: b, uefi: i == 2, imaging: s.imaging, work: s.work}
 		m.disk = filepath.Join(s.work, m.name+".disk")
 		m.append = fmt.Sprintf("console=ttyS0 quiet omf.boot=http://%s omf.mac=%s", net.JoinHostPort(server, bootPort), hardware(m.index))
 		all = append(all, m)
@@ -65,7 +65,7 @@ func run(ctx context.Context, s settings) error {
 			return err
 		}
 	}
-	raw, err := makeImage(ctx, s)
+	image, err := makeImage(ctx, s)
 	if err != nil {
 		return fmt.Errorf("image: %w", err)
 	}
@@ -106,7 +106,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	p.done("three machines booted, loaded and switched themselves off")
 	for _, m := range all {
-		if err := same(raw, m.disk); err != nil {
+		if err := same(image.raw, m.disk); err != nil {
 			return err
 		}
 		if err := timeline(m); err != nil {
@@ -114,6 +114,25 @@ func run(ctx context.Context, s settings) error {
 		}
 	}
 	p.done("three disks compared with the image")
+
+	for _, m := range all {
+		if err := m.startLocal(); err != nil {
+			return err
+		}
+	}
+	for _, m := range all {
+		if err := m.awaitOff(ctx); err != nil {
+			return err
+		}
+		text, err := os.ReadFile(m.console())
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(string(text), "token "+image.token) {
+			return fmt.Errorf("%s did not start the system on its disk: %s", m.name, m.console())
+		}
+	}
+	p.done("three machines started from their disks and knew the token")
 	return nil
 }
 
