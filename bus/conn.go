@@ -2,6 +2,8 @@ package bus
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -168,8 +170,24 @@ func (c *Conn) options(cfg Config, closed chan<- struct{}) []nats.Option {
 		if cr.Inbox != "" {
 			opts = append(opts, nats.CustomInboxPrefix(cr.Inbox))
 		}
+		if cr.CA != "" {
+			opts = append(opts, trust(cr.CA))
+		}
 	}
 	return append(opts, cfg.Options...)
+}
+
+// trust has the connection encrypted, and the server prove itself with a
+// certificate of this authority (PEM). A server that does not is not spoken to.
+func trust(ca string) nats.Option {
+	return func(o *nats.Options) error {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM([]byte(ca)) {
+			return Permanent(errors.New("the CA of the credential is no certificate in PEM"))
+		}
+		o.Secure, o.TLSConfig = true, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
+		return nil
+	}
 }
 
 // Close sends what is buffered, ends the subscriptions and waits until the
