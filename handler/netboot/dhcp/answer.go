@@ -222,6 +222,9 @@ func (s *Server) reply(c client, kind dhcpv4.MessageType, a *Ask, port uint16) *
 		}
 	} else if c.http {
 		mods = append(mods, dhcpv4.WithOption(dhcpv4.OptClassIdentifier("HTTPClient")))
+	} else if c.ipxe {
+		// Option no-pxedhcp of iPXE: it need not wait for a proxy.
+		mods = append(mods, dhcpv4.WithGeneric(dhcpv4.GenericOptionCode(optionIPXE), []byte{176, 1, 1}))
 	}
 	if a.File = file; file != "" {
 		mods = append(mods, named(c, file, server)...)

@@ -127,6 +127,7 @@ func TestReservations(t *testing.T) {
 			} else {
 				require.Empty(t, m.ClassIdentifier(), "with PXEClient some firmware looks for a boot server")
 			}
+			require.Equal(t, strings.HasPrefix(name, "ipxe"), m.Options.Has(dhcpv4.GenericOptionCode(175)), "iPXE waits for no proxy")
 			if name != "linux" {
 				require.Len(t, m.Options.Get(dhcpv4.OptionClientMachineIdentifier), 17)
 			}
