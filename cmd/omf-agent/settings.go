@@ -24,6 +24,14 @@ const (
 	credentialSize = 16 << 10 // bytes of a credential file at most
 )
 
+// usage stands before the flags in the help.
+const usage = `omf-agent --node NAME [flags]
+
+Obeys loadnode on this node: loads and saves disks in the imaging system, elsewhere reboots and halts the machine.
+Every flag can come from the environment, as OMF_AGENT_NODE and so on; OMF_AGENT_CREDENTIAL is the credential itself.
+
+`
+
 // settings are what flags and environment say.
 type settings struct {
 	nats          string
@@ -69,6 +77,10 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (setting
 	f.BoolVar(&s.debug, "debug", false, "log more")
 	f.BoolVar(&s.child, "child", false, "process 1 of the imaging system started it: times in the log are those since the machine's start")
 	f.BoolVar(&s.version, "version", false, "print the version and exit")
+	f.Usage = func() {
+		fmt.Fprint(stderr, usage) // nothing is left to tell of an error
+		f.PrintDefaults()
+	}
 	if err := f.Parse(args); err != nil {
 		return s, err
 	}

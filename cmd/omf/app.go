@@ -133,7 +133,7 @@ Exit codes: 0 all nodes ok or the quorum met; 1 some nodes failed; 2 usage;
 		a.loadCommand(), a.saveCommand(), a.watchCommand(), a.jobsCommand(), a.jobCommand(),
 		a.imagesCommand(), a.nodesCommand(), a.tellCommand(), a.statCommand(), a.waitCommand(),
 		a.serveCommand(), a.simCommand(), a.demoCommand(),
-		a.configCommand(), a.importCommand(), a.versionCommand(),
+		a.configCommand(), a.importCommand(), a.versionCommand(), a.manCommand(),
 	)
 	return root
 }
