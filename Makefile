@@ -12,12 +12,12 @@ COMMANDS := omf omf-agent frisbee frisbeed imagezip imageunzip
 # say that they ran without it.
 RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: all build test cluster demo bench lint fmt vet fuzz clean help
+.PHONY: all build test cluster demo packages packages-check bench lint fmt vet fuzz clean help
 
 all: build
 
 help: ## this list
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 build: ## the six commands, into bin/
 	@mkdir -p bin
@@ -51,6 +51,14 @@ e2e: build ## three QEMU machines boot the imaging system, are loaded and start 
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/imaging/guest.init ./deploy/e2e/guest
 	$(GO) run ./deploy/initramfs -o bin/imaging/guest -package linux-image-cloud-amd64 -agent bin/imaging/guest.init
 	bin/e2e -omf bin/omf -imaging bin/imaging/cloud -guest bin/imaging/guest
+
+# DEB_ARCH=amd64 builds for one architecture. What is in them: deploy/packages/layout.go.
+DEB_ARCH ?= amd64,arm64
+packages: ## Debian packages of server, command line and agent, into bin/packages (docs/install.md)
+	$(GO) run ./deploy/packages -o bin/packages -arch $(DEB_ARCH) -version $(VERSION)
+
+packages-check: packages ## installs them on a clean Debian system, runs the service, purges them; needs root and debootstrap
+	deploy/packages/check bin/packages
 
 bench: ## benchmarks; what they mean is in docs/performance.md
 	$(GO) run ./deploy/bench
