@@ -44,7 +44,7 @@ func nodeFactKinds() []events.Kind {
 	return []events.Kind{
 		events.KindRebootRequested, events.KindPxeUp, events.KindLoadStarted, events.KindLoadDone, events.KindLoadFailed,
 		events.KindSaveStarted, events.KindSaveDone, events.KindSaveFailed,
-		events.KindShutdownRequested, events.KindShutdownDone, events.KindRebootDone, events.KindNodeFailed,
+		events.KindShutdownRequested, events.KindShutdownDone, events.KindRebootDone, events.KindNodeFailed, events.KindCredentialMisused,
 	}
 }
 

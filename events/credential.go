@@ -9,9 +9,13 @@ const (
 )
 
 // CredentialMisused is the report of whoever hands out the credentials of
-// boots: one was asked for that is not to be had. A MAC and an address can be
-// taken by others, and who of two was the node is not to be known: the attempt
-// fails, and people are told. Nodes cannot report it.
+// boots: one was asked for that is not to be had. People are told. What it means
+// for the attempt depends on the reason: after MisuseSecond it fails, because a
+// MAC and an address can be taken by others, and who of two was the node is not
+// to be known; after MisuseAddress it goes on, because nothing was delivered,
+// and otherwise anybody could end the work of others with one request. Nodes
+// cannot report it. As a fact of a node in a job it is the alarm in the job's
+// log, once for each reason and boot.
 type CredentialMisused struct {
 	NodeRef             // job, node and attempt of the reboot
 	Reason    string    `json:"reason"`

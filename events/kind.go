@@ -43,11 +43,12 @@ const (
 	KindNodeFailed        Kind = "node.failed"
 )
 
-// Kinds that only reports have.
+// Kinds of reports.
 const (
 	KindUp      Kind = "up"
 	KindLeaving Kind = "leaving"
-	// KindCredentialMisused is reported about a node, never by one.
+	// KindCredentialMisused is reported about a node, never by one. It is a fact
+	// of the node as well.
 	KindCredentialMisused Kind = "credential.misused"
 )
 

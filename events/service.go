@@ -252,6 +252,7 @@ type JobSummary struct {
 	Nodes     int       `json:"nodes"`
 	OK        int       `json:"ok"`
 	Failed    int       `json:"failed"`
+	Alarms    int       `json:"alarms,omitempty"` // misused credentials of its nodes, see JobNode
 	Requester string    `json:"requester,omitempty"`
 	Requested time.Time `json:"requested"`
 	Ended     time.Time `json:"ended,omitzero"`
@@ -275,6 +276,8 @@ type JobNode struct {
 	Attempt int         `json:"attempt"`
 	Boot    string      `json:"boot,omitempty"`
 	Since   time.Time   `json:"since,omitzero"`
+	Alarms  int         `json:"alarms,omitempty"` // facts credential.misused
+	Alarm   string      `json:"alarm,omitempty"`  // what the last one says
 	Result  *NodeResult `json:"result,omitempty"`
 }
 

@@ -131,6 +131,9 @@ func summary(s job.State) events.JobSummary {
 	if s.Plan != nil {
 		out.Nodes = len(s.Plan.Nodes)
 	}
+	for _, n := range s.Nodes() {
+		out.Alarms += n.Alarms
+	}
 	if s.Result != nil {
 		out.Outcome, out.OK, out.Failed = s.Result.Outcome, s.Result.OK, s.Result.Failed
 		return out
@@ -166,6 +169,9 @@ func (h *Handler) answerJob(ctx context.Context, tb *inventory.Testbed, r bus.Re
 	}
 	for _, n := range s.Nodes() {
 		m := events.JobNode{Node: n.Name, State: string(n.Step), Attempt: n.Attempt, Boot: n.Boot, Since: n.Since, Result: n.Result}
+		if n.Alarm != nil {
+			m.Alarms, m.Alarm = n.Alarms, n.Alarm.Message
+		}
 		if res := results[n.Name]; res != nil {
 			m.Result, m.Attempt, m.State, m.Since = res, res.Attempts, string(job.Failed), time.Time{}
 			if res.OK {

@@ -49,7 +49,7 @@ func NewIssuer(cfg IssuerConfig) *Issuer {
 // refusals are *events.Error: CodeNode for a node that is not known or has no
 // address, CodeNotFound where no job wants it booted, CodeConflict where it was
 // delivered before, CodeBadRequest for a request from another address. The
-// last two raise an alarm and fail the attempt.
+// last two raise an alarm; the first of them fails the attempt.
 func (i *Issuer) Issue(ctx context.Context, testbed, node, mac string, from netip.Addr) (events.Credential, error) {
 	var none events.Credential
 	from = from.Unmap()

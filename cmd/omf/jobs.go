@@ -47,6 +47,9 @@ func (a *app) printJobs(l events.JobList) error {
 		if j.Outcome != "" {
 			state = string(j.Outcome)
 		}
+		if j.Alarms > 0 {
+			state += " (alarm)"
+		}
 		rows = append(rows, []string{
 			j.Job, state, imageOf(j), strconv.Itoa(j.Nodes), strconv.Itoa(j.OK), strconv.Itoa(j.Failed),
 			stamp(j.Requested), j.Requester,
@@ -198,6 +201,9 @@ func (a *app) printJob(d events.JobDetail) error {
 	if !d.Ended.IsZero() {
 		rows = append(rows, []string{"ended", stamp(d.Ended)})
 	}
+	if d.Alarms > 0 {
+		rows = append(rows, []string{"alarms", fmt.Sprintf("%d, see the nodes; docs/trust.md says what they mean", d.Alarms)})
+	}
 	if d.Reject != nil {
 		rows = append(rows, []string{"refused", d.Reject.Message}, []string{"", d.Reject.Hint})
 	}
@@ -228,6 +234,9 @@ func printMembers(w io.Writer, members []events.JobNode, width int) error {
 			row.Cells[4] = cmp.Or(string(r.Assurance), "ok")
 		default:
 			row.Cells[4], row.Notes = string(r.Class), []string{r.Error, display.Hint(r.Hint)}
+		}
+		if m.Alarms > 0 {
+			row.Notes = append(row.Notes, fmt.Sprintf("alarm %d: %s", m.Alarms, m.Alarm))
 		}
 		rows = append(rows, row)
 	}

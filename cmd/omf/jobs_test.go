@@ -15,7 +15,7 @@ func TestPrintMembers(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
 	members := []events.JobNode{
 		{Node: "n1-1", State: "done", Attempt: 1, Since: at, Result: &events.NodeResult{OK: true, Assurance: events.AssuranceReadback}},
-		{Node: "n1-2", State: "loading", Attempt: 2, Since: at.Add(time.Minute)},
+		{Node: "n1-2", State: "loading", Attempt: 2, Since: at.Add(time.Minute), Alarms: 2, Alarm: "the credential of n1-2 was asked for from 10.0.0.66, which is not its address"},
 		{Node: "n1-3", State: "failed", Attempt: 2, Since: at, Result: &events.NodeResult{
 			Class: events.ClassVerify, Error: "the disk differs from what was written in bytes 1048576 to 1114111 of /dev/sda, which has 480103981056 bytes",
 			Hint: "do not trust this disk; run: omf load 'n1-3' wireless-2.6.ndz --verify readback",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,40 +23,8 @@ import (
 // system with one credential for one boot while the job waits for it.
 func TestNetbootRole(t *testing.T) {
 	t.Parallel()
-	state := t.TempDir()
-	boot := filepath.Join(state, "boot")
-	for _, dir := range []string{boot, filepath.Join(state, "images")} {
-		require.NoError(t, os.Mkdir(dir, 0o755))
-	}
-	for _, f := range []string{"kernel", "initrd"} {
-		require.NoError(t, os.WriteFile(filepath.Join(boot, f), []byte("this is "+f), 0o644))
-	}
-	smallImage(t, filepath.Join(state, "images", "small.ndz"), 1)
-	inventory := filepath.Join(t.TempDir(), "inventory.yaml")
-	require.NoError(t, os.WriteFile(inventory, []byte(`
-version: 1
-testbeds:
-  default:
-    nodes:
-      n1: {mac: "52:54:00:00:01:01", ip: 127.0.0.1, disk: /dev/sda, power: {driver: exec, command: [/bin/true, "{action}"]}, boot: {driver: builtin, args: "console=ttyS0"}}
-`), 0o600))
-	s := omfBackground(t, "ready: ", append([]string{
-		"serve", "--roles", "nats,handler,frisbee,netboot", "--state", state, "--inventory", inventory,
-		"--nats-listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--boot-listen", "127.0.0.1:0", "--log", "error",
-	}, ownSessions(t)...)...)
-	words := strings.Fields(s.ready)
-	nats, base := words[1], words[2]
-	get := func(path string) (int, string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
-		require.NoError(t, err)
-		resp, err := new(http.Client).Do(req)
-		require.NoError(t, err)
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		return resp.StatusCode, string(body)
-	}
-	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	nats, base := bootServer(t)
+	get := func(path string) (int, string) { return getFrom(t, "127.0.0.1", base+path) }
 	const mac = "?mac=52:54:00:00:01:01"
 	code, body := get("/boot/ipxe" + mac)
 	require.Equal(t, http.StatusOK, code)
@@ -93,6 +62,52 @@ testbeds:
 	require.Zero(t, r.code, r.stderr)
 	bustest.AwaitFact(t, conn, events.JobFacts("default", job), events.KindJobFinished)
 	require.Eventually(t, func() bool { _, body := get("/boot/ipxe" + mac); return strings.Contains(body, "sanboot") }, patience, bustest.Patience/2000)
+}
+
+// bootServer runs a server with one node that it leads and that nobody switches
+// on: its requests are those of the test, which may come from any address of
+// loopback.
+func bootServer(t *testing.T, args ...string) (nats, base string) {
+	t.Helper()
+	state := t.TempDir()
+	boot := filepath.Join(state, "boot")
+	for _, dir := range []string{boot, filepath.Join(state, "images")} {
+		require.NoError(t, os.Mkdir(dir, 0o755))
+	}
+	for _, f := range []string{"kernel", "initrd"} {
+		require.NoError(t, os.WriteFile(filepath.Join(boot, f), []byte("this is "+f), 0o644))
+	}
+	smallImage(t, filepath.Join(state, "images", "small.ndz"), 1)
+	inventory := filepath.Join(t.TempDir(), "inventory.yaml")
+	require.NoError(t, os.WriteFile(inventory, []byte(`
+version: 1
+testbeds:
+  default:
+    nodes:
+      n1: {mac: "52:54:00:00:01:01", ip: 127.0.0.1, disk: /dev/sda, power: {driver: exec, command: [/bin/true, "{action}"]}, boot: {driver: builtin, args: "console=ttyS0"}}
+`), 0o600))
+	s := omfBackground(t, "ready: ", append([]string{
+		"serve", "--roles", "nats,handler,frisbee,netboot", "--state", state, "--inventory", inventory,
+		"--nats-listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--boot-listen", "127.0.0.1:0", "--log", "error",
+	}, append(ownSessions(t), args...)...)...)
+	words := strings.Fields(s.ready)
+	return words[1], words[2]
+}
+
+// getFrom fetches a URL from an address of loopback.
+func getFrom(t *testing.T, from, url string) (int, string) {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	transport := &http.Transport{DialContext: dialer.DialContext}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(body)
 }
 
 func TestNetbootIsChecked(t *testing.T) {

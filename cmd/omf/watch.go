@@ -157,7 +157,7 @@ func jobOf(d events.JobDetail) *display.Job {
 	}
 	for _, m := range d.Members {
 		n := j.Node(m.Node)
-		n.State, n.Attempt = m.State, m.Attempt
+		n.State, n.Attempt, n.Alarms = m.State, m.Attempt, m.Alarms
 	}
 	if d.Reject != nil {
 		j.Apply(events.JobRejected{Job: d.Job, Error: *d.Reject})

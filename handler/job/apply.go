@@ -148,6 +148,14 @@ func applyNode(s State, i int, f Fact) (State, bool) {
 			n.Step, n.Deadline = Done, time.Time{}
 			n.Result = good(n)
 		}
+	case events.CredentialMisused:
+		return s.with(i, func(n *Node) {
+			n.Alarms++
+			n.Alarm = &d
+			if d.Reason == events.MisuseAddress {
+				n.Alarmed = d.Attempt
+			}
+		}), true
 	case events.NodeFailed:
 		if d.Class == events.ClassTimeout && !f.Time.Before(s.Plan.Deadline) {
 			s.TimedOut = true

@@ -53,14 +53,17 @@ type Fault struct {
 type Node struct {
 	events.PlannedNode
 	Step     Step
-	Attempt  int    // the current one; 0 before the first
-	Boots    int    // reboot.requested facts
-	Failures int    // load.failed and save.failed facts
-	Boot     string // boot id of the imaging system, once up
-	PrevBoot string // boot id before the last reboot, if it was known
-	Armed    int    // attempt that the last reboot was requested for
-	Hard     bool   // the last reboot or shutdown goes to the power controller
-	Leaves   int    // shutdown.requested facts
+	Attempt  int                       // the current one; 0 before the first
+	Boots    int                       // reboot.requested facts
+	Failures int                       // load.failed and save.failed facts
+	Boot     string                    // boot id of the imaging system, once up
+	PrevBoot string                    // boot id before the last reboot, if it was known
+	Armed    int                       // attempt that the last reboot was requested for
+	Hard     bool                      // the last reboot or shutdown goes to the power controller
+	Leaves   int                       // shutdown.requested facts
+	Alarms   int                       // credential.misused facts
+	Alarm    *events.CredentialMisused // the last one
+	Alarmed  int                       // attempt for whose boot an alarm stands that did not fail it
 	Deadline time.Time
 	Since    time.Time   // of the current step
 	Last     events.Kind // last fact of the node

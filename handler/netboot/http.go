@@ -215,8 +215,8 @@ func code(err error) events.Code {
 }
 
 // alarm tells the issuer of credentials that somebody asked with the MAC of a
-// node that is being booted, from an address that is not the node's: it refuses,
-// and fails the attempt.
+// node that is being booted, from an address that is not the node's: it
+// refuses. The attempt goes on.
 func (r *Role) alarm(q *http.Request) {
 	mac, err := net.ParseMAC(strings.ReplaceAll(q.URL.Query().Get("mac"), "-", ":"))
 	if err != nil {

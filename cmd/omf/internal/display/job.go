@@ -19,6 +19,7 @@ type Node struct {
 	Class   events.Class
 	Message string
 	Hint    string
+	Alarms  int // credentials of it that were misused
 }
 
 // Ended reports whether nothing more is expected of the node.
@@ -29,7 +30,7 @@ type Job struct {
 	ID       string
 	State    string // requested accepted rejected cancelling finished
 	Image    events.Image
-	Nodes    []*Node // in the order of the plan
+	Nodes    []*Node             // in the order of the plan
 	Request  *events.LoadRequest // of a load
 	Save     *events.SaveRequest // of a save
 	Saved    *events.SaveDone
@@ -167,6 +168,8 @@ func (j *Job) step(d events.Data) {
 		to(f.NodeRef, "done")
 	case events.RebootDone:
 		to(f.NodeRef, "done")
+	case events.CredentialMisused:
+		j.Node(f.Node).Alarms++
 	case events.NodeFailed:
 		n := to(f.NodeRef, "failed")
 		n.Class, n.Message, n.Hint = f.Class, f.Message, f.Hint

@@ -148,6 +148,8 @@ func nodeDetail(d events.Data) string {
 		return words("seen by", f.Seen)
 	case events.NodeFailed:
 		return words(string(f.Class)+":", f.Message)
+	case events.CredentialMisused:
+		return words("alarm:", f.Message, aside(words("asked from", f.Address)))
 	case events.Progress:
 		return fmt.Sprintf("%s %.0f%%, %s written", f.Phase, f.Percent, Bytes(f.BytesWritten))
 	case events.SaveProgress:

@@ -114,6 +114,9 @@ func nodeLine(n *Node, name, width int) string {
 	if n.Attempt > 1 && !n.Ended() {
 		s += fmt.Sprintf(" (attempt %d)", n.Attempt)
 	}
+	if n.Alarms > 0 {
+		s += " " + count(n.Alarms, "alarm")
+	}
 	return strings.TrimRight(Clean(s), " ")
 }
 
