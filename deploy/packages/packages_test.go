@@ -214,6 +214,7 @@ func TestUnits(t *testing.T) {
 		path := filepath.Join("../systemd", unit)
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
+		require.NotContains(t, string(text), "RestartPreventExitStatus", "a Go program that panics, or that the watchdog ends, exits with 2")
 		// Its program and its pages are not installed here.
 		changed := regexp.MustCompile(`(?m)^(ExecStart=)\S+`).ReplaceAllString(string(text), "${1}/bin/true")
 		changed = regexp.MustCompile(`(?m)^Documentation=.*\n`).ReplaceAllString(changed, "")
