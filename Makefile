@@ -34,8 +34,9 @@ test: ## every test, with the race detector where a C compiler is present
 	$(GO) test $(RACE) -vet=off -p 3 -ldflags='-s -w' -timeout 10m $(filter-out $(addprefix loadnode/,$(SEQUENTIAL) deploy/cluster),$(shell $(GO) list ./...))
 	CGO_ENABLED=0 $(GO) test -vet=off -p 3 -trimpath -ldflags='-s -w' -timeout 5m $(addprefix ./,$(SEQUENTIAL)) $(if $(RACE),$(MIXED))
 
-cluster: ## the proof on a cluster: three servers of the bus, three handlers, fifty nodes, one server or handler killed
+cluster: ## the proof on a cluster: three servers of the bus, three handlers, fifty nodes, one server or handler killed; one server, killed at every fact of a job
 	$(GO) test -count 1 -timeout 5m -v ./deploy/cluster
+	$(GO) test -count 1 -timeout 5m -v -run KillMatrix ./cmd/omf -args -kill-at-every
 
 demo: build ## the whole system on this machine: 8 simulated nodes loaded and compared
 	bin/omf demo

@@ -473,7 +473,7 @@ func TestSaveIsStopped(t *testing.T) {
 			defer close(release)
 			cmd := b.saveCommand(s)
 			cmd.Level = 1
-			require.NoError(t, os.Truncate(b.machine.path, 64<<20)) // holes compress well; the random part fills the way
+			require.NoError(t, os.Truncate(b.machine.path, 16<<20)) // holes compress well; the random part fills the way
 			b.obeyed(events.VerbSave, cmd)
 			<-full
 			c.end(b, cmd)
