@@ -54,6 +54,7 @@ func (a *app) nodesCommand() *cobra.Command {
 		a.nodesAction("release", "Free nodes that a job holds; the way out when a job cannot end", events.HandlerRelease),
 		a.nodesAction("protect", "Have nodes refuse every job", events.HandlerProtect),
 		a.nodesAction("unprotect", "Take a protection back", events.HandlerUnprotect),
+		a.credentialCommand(),
 	)
 	c.Use, c.RunE = "nodes [NODES…]", list
 	return c
