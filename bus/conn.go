@@ -64,7 +64,8 @@ type guard struct {
 
 // Connect connects. Without Wait it tries for Timeout and returns an error
 // that wraps ErrUnreachable; a refused credential is ErrDenied at once, with
-// Wait as well. The context limits the first connection only.
+// Wait as well; a server that cannot prove itself is ErrUntrusted, which Wait
+// waits out: certificates are renewed, and clocks are set. The context limits the first connection only.
 func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	c := &Conn{
 		log:     cfg.Logger,
@@ -102,7 +103,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 			break
 		}
 		err = classify(err, nil)
-		if errors.Is(err, ErrDenied) {
+		if errors.Is(err, ErrDenied) || errors.Is(err, ErrUntrusted) && !cfg.Wait {
 			return nil, fmt.Errorf("connect to %s: %w", where, err)
 		}
 		if !delay.wait(ctx) {
@@ -170,16 +171,17 @@ func (c *Conn) options(cfg Config, closed chan<- struct{}) []nats.Option {
 		if cr.Inbox != "" {
 			opts = append(opts, nats.CustomInboxPrefix(cr.Inbox))
 		}
-		if cr.CA != "" {
-			opts = append(opts, trust(cr.CA))
+		if cr.CA != "" && cfg.InProcess == nil {
+			opts = append(opts, Trust(cr.CA))
 		}
 	}
 	return append(opts, cfg.Options...)
 }
 
-// trust has the connection encrypted, and the server prove itself with a
+// Trust has a connection encrypted, and the server prove itself with a
 // certificate of this authority (PEM). A server that does not is not spoken to.
-func trust(ca string) nats.Option {
+// Connect does this with the CA of a credential.
+func Trust(ca string) nats.Option {
 	return func(o *nats.Options) error {
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM([]byte(ca)) {

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -19,6 +20,10 @@ var (
 	// ErrDenied is returned when the server refuses the credential, or refuses
 	// a subject to it.
 	ErrDenied = errors.New("denied by the bus")
+
+	// ErrUntrusted is returned when the server cannot prove that it is the one
+	// that the credential speaks of, or does not encrypt.
+	ErrUntrusted = errors.New("the bus cannot be trusted")
 
 	// ErrNoResponders is returned at once by Request when nobody serves the
 	// subject.
@@ -137,6 +142,8 @@ func classify(err, cause error) error {
 	case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, nats.ErrAuthorization),
 		errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 		return fmt.Errorf("%w: %w", ErrDenied, err)
+	case isUntrusted(err):
+		return fmt.Errorf("%w: %w", ErrUntrusted, err)
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w", ErrNoResponders)
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrDisconnected),
@@ -146,4 +153,11 @@ func classify(err, cause error) error {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	return err
+}
+
+// isUntrusted reports whether a server could not prove itself, or does not
+// encrypt where it should.
+func isUntrusted(err error) bool {
+	var verification *tls.CertificateVerificationError
+	return errors.As(err, &verification) || errors.Is(err, nats.ErrSecureConnWanted)
 }

@@ -38,8 +38,8 @@ func TestTrust(t *testing.T) {
 		return err
 	}
 	require.NoError(t, connect(secure, ca))
-	require.Error(t, connect(secure, ""), "nobody vouches for it")
-	require.Error(t, connect(plain, ca), "not encrypted")
+	require.ErrorIs(t, connect(secure, ""), bus.ErrUntrusted, "nobody vouches for it")
+	require.ErrorIs(t, connect(plain, ca), bus.ErrUntrusted, "not encrypted")
 	require.NoError(t, connect(plain, ""))
 	require.ErrorContains(t, connect(secure, "nonsense"), "no certificate in PEM")
 }

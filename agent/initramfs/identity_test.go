@@ -69,3 +69,11 @@ func TestRole(t *testing.T) {
 	require.Equal(t, RoleAgent, Role("/init", 7))
 	require.Equal(t, RoleModprobe, Role("/sbin/modprobe", 7))
 }
+
+// TestSecure: certificates are checked where the bus says so or the credential
+// has an authority; then the clock must be right.
+func TestSecure(t *testing.T) {
+	require.False(t, (&Assignment{Servers: []string{"nats://a"}, Credential: &events.Credential{User: "u"}}).secure())
+	require.True(t, (&Assignment{Servers: []string{"nats://a", "tls://b"}}).secure())
+	require.True(t, (&Assignment{Servers: []string{"nats://a"}, Credential: &events.Credential{CA: "pem"}}).secure())
+}

@@ -150,7 +150,7 @@ func assign(ctx context.Context, p Parameters, n network, log *slog.Logger) (Ass
 		}
 		log.Info("configuration", "node", c.Node, "testbed", c.Testbed)
 		a.merge(c)
-		if err := setClock(c.Time, a.Servers, log); err != nil {
+		if err := setClock(c.Time, a.secure(), log); err != nil {
 			log.Warn("the clock cannot be set", "err", err)
 		}
 	}
@@ -173,14 +173,19 @@ func (a *Assignment) merge(c events.BootConfig) {
 	}
 }
 
+// secure reports whether certificates are going to be checked.
+func (a *Assignment) secure() bool {
+	return a.Credential != nil && a.Credential.CA != "" ||
+		slices.ContainsFunc(a.Servers, func(s string) bool { return strings.HasPrefix(s, "tls://") || strings.HasPrefix(s, "wss://") })
+}
+
 // setClock takes over the service's time if the clock is far off, or if
 // certificates depend on it.
-func setClock(now time.Time, servers []string, log *slog.Logger) error {
+func setClock(now time.Time, secure bool, log *slog.Logger) error {
 	if now.IsZero() {
 		return nil
 	}
 	off := time.Until(now)
-	secure := slices.ContainsFunc(servers, func(s string) bool { return strings.HasPrefix(s, "tls://") || strings.HasPrefix(s, "wss://") })
 	if !clockWrong(off, secure) {
 		return nil
 	}

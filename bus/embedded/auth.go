@@ -139,7 +139,9 @@ func (s *Server) KeepBoots(ctx context.Context, conn *bus.Conn) error {
 
 // credential is one that is good until the secret changes.
 func (s *Server) credential(kind events.CredentialKind, testbed, node string) events.Credential {
-	return s.gate.authority.Secret().Credential(kind, testbed, node)
+	c := s.gate.authority.Secret().Credential(kind, testbed, node)
+	c.CA = s.ca
+	return c
 }
 
 // NodeCredential is the credential of the agent of a node.
@@ -164,5 +166,5 @@ func (s *Server) ServiceCredential() events.Credential {
 
 // ServeCredentials answers requests for the lasting credentials of nodes.
 func (s *Server) ServeCredentials(ctx context.Context, conn *bus.Conn, testbed string) (*bus.Service, error) {
-	return credential.Serve(ctx, conn, s.gate.authority.Secret(), testbed, "")
+	return credential.Serve(ctx, conn, s.gate.authority.Secret(), testbed, s.ca)
 }

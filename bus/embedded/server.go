@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,7 +33,8 @@ const (
 	memoryLimit  = 256 << 20 // bytes of streams in memory
 	defaultStore = 16 << 30  // bytes of streams on disk
 	responseTTL  = 5 * time.Minute
-	authTimeout  = 6.0 // seconds; the record of a boot may have to be waited for
+	authTimeout  = 6.0  // seconds; the record of a boot may have to be waited for
+	tlsTimeout   = 10.0 // seconds; machines that boot are busy
 )
 
 var (
@@ -64,6 +66,14 @@ type Config struct {
 	// telemetry is synced before it is acknowledged.
 	NoSync   bool
 	MaxStore int64 // bytes of all streams on disk; 0: 16 GiB
+	TLS      *TLS  // nil: clients speak in the clear
+}
+
+// TLS has the server prove itself to clients that come over the network, and
+// encrypt what they say. Connections inside the process need neither.
+type TLS struct {
+	Config *tls.Config // with a certificate; package bus/certificate makes some
+	CA     string      // PEM, handed out with each credential; empty: the clients' machines trust the certificate by themselves
 }
 
 // Server is a running server.
@@ -71,6 +81,7 @@ type Server struct {
 	ns   *server.Server
 	log  *logger
 	gate *gate
+	ca   string
 	lock *os.File
 	once sync.Once
 }
@@ -102,6 +113,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{lock: lock, log: &logger{log: cfg.Logger, failed: make(chan error, 1)}}
+	if cfg.TLS != nil {
+		s.ca = cfg.TLS.CA
+	}
 	if err := s.start(ctx, cfg, opts); err != nil {
 		s.Shutdown()
 		return nil, err
@@ -159,6 +173,9 @@ func options(cfg Config) (*server.Options, error) {
 		DisableShortFirstPing: true,
 		AuthTimeout:           authTimeout,
 	}
+	if cfg.TLS != nil {
+		opts.TLS, opts.TLSConfig, opts.TLSTimeout = true, cfg.TLS.Config, tlsTimeout
+	}
 	if opts.JetStreamMaxStore <= 0 {
 		opts.JetStreamMaxStore = defaultStore
 	}
@@ -198,6 +215,10 @@ func options(cfg Config) (*server.Options, error) {
 	}
 	return opts, nil
 }
+
+// CA is what clients have to trust, PEM; empty without TLS, and where they need
+// nothing.
+func (s *Server) CA() string { return s.ca }
 
 // ClientURL is where clients on this machine connect, "" without a socket.
 func (s *Server) ClientURL() string {

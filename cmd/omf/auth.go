@@ -44,6 +44,7 @@ func (s *server) openCallout(ctx context.Context) (func(), error) {
 		return nil, usagef("role auth: --auth-users: %w", err)
 	}
 	operator, service := secret.Credential(events.CredentialOperator, "", ""), secret.Credential(events.CredentialService, "", "")
+	operator.CA, service.CA = s.cfg.tls.ca, s.cfg.tls.ca
 	for name, c := range map[string]events.Credential{"operator.json": operator, "service.json": service} {
 		if err := writeCredential(filepath.Join(s.cfg.state, name), c); err != nil {
 			return nil, fmt.Errorf("credential %s: %w", name, err)
@@ -58,8 +59,12 @@ func (s *server) openCallout(ctx context.Context) (func(), error) {
 		}
 	}
 	for _, user := range []struct{ name, password string }{{"auth", users.Auth}, {"sys", users.Sys}} {
-		nc, err := nats.Connect(strings.Join(s.cfg.nats, ","), nats.UserInfo(user.name, user.password), nats.Name("omf serve auth"),
-			nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort())
+		options := []nats.Option{nats.UserInfo(user.name, user.password), nats.Name("omf serve auth"),
+			nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort()}
+		if ca := s.cfg.tls.ca; ca != "" {
+			options = append(options, bus.Trust(ca))
+		}
+		nc, err := nats.Connect(strings.Join(s.cfg.nats, ","), options...)
 		if err != nil {
 			end()
 			return nil, fmt.Errorf("role auth: connect as %s: %w", user.name, err)
@@ -147,7 +152,7 @@ func (s *server) authRole(ctx context.Context) (role, func(), error) {
 		}
 	}
 	for _, tb := range s.cfg.inventory.Testbeds() {
-		svc, err := credential.Serve(ctx, s.conn, s.auth.authority.Secret(), tb.Name, "")
+		svc, err := credential.Serve(ctx, s.conn, s.auth.authority.Secret(), tb.Name, s.cfg.tls.ca)
 		if err != nil {
 			undo()
 			return role{}, nil, err

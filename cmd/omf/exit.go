@@ -69,6 +69,8 @@ func classify(err error) *exit {
 		return &exit{code: exitUnreachable, err: err}
 	case errors.Is(err, bus.ErrDenied):
 		return &exit{code: exitRefused, err: err, hint: "give the operator's credential with --credential FILE"}
+	case errors.Is(err, bus.ErrUntrusted):
+		return &exit{code: exitRefused, err: err, hint: "give the operator's credential as the server wrote it with --credential FILE: it says which authority to trust; a name or address that the certificate lacks: omf serve --tls-names"}
 	case errors.Is(err, context.Canceled):
 		return &exit{code: exitInterrupted, err: errors.New("interrupted")}
 	case errors.Is(err, context.DeadlineExceeded):

@@ -18,7 +18,7 @@ import (
 // and comes first makes the node's own request the second: the attempt fails.
 func TestMisusedCredential(t *testing.T) {
 	t.Parallel()
-	nats, base := bootServer(t)
+	_, nats, base := bootServer(t)
 	conn, err := bus.Connect(t.Context(), bus.Config{URLs: []string{nats}, Name: "test"})
 	require.NoError(t, err)
 	defer conn.Close()

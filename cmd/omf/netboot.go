@@ -197,7 +197,7 @@ func (s *server) netbootRole(ctx context.Context) (role, func(), error) {
 	if err != nil {
 		return fail(err)
 	}
-	issuer := credential.NewIssuer(credential.IssuerConfig{Conn: conn, Grants: grants, Address: s.nodeAddress, Logger: s.log.With("role", roleNetboot)})
+	issuer := credential.NewIssuer(credential.IssuerConfig{Conn: conn, Grants: grants, Address: s.nodeAddress, CA: s.busCA(), Logger: s.log.With("role", roleNetboot)})
 	cfg := netboot.Config{
 		Inventory: s.cfg.inventory, Conn: conn, Dir: c.dir, Base: c.base, Bus: urls, Files: c.files,
 		Credentials: issuer, Logger: s.log.With("role", roleNetboot),

@@ -23,7 +23,7 @@ import (
 // system with one credential for one boot while the job waits for it.
 func TestNetbootRole(t *testing.T) {
 	t.Parallel()
-	nats, base := bootServer(t)
+	_, nats, base := bootServer(t)
 	get := func(path string) (int, string) { return getFrom(t, "127.0.0.1", base+path) }
 	const mac = "?mac=52:54:00:00:01:01"
 	code, body := get("/boot/ipxe" + mac)
@@ -67,9 +67,9 @@ func TestNetbootRole(t *testing.T) {
 // bootServer runs a server with one node that it leads and that nobody switches
 // on: its requests are those of the test, which may come from any address of
 // loopback.
-func bootServer(t *testing.T, args ...string) (nats, base string) {
+func bootServer(t *testing.T, args ...string) (state, nats, base string) {
 	t.Helper()
-	state := t.TempDir()
+	state = t.TempDir()
 	boot := filepath.Join(state, "boot")
 	for _, dir := range []string{boot, filepath.Join(state, "images")} {
 		require.NoError(t, os.Mkdir(dir, 0o755))
@@ -91,7 +91,7 @@ testbeds:
 		"--nats-listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--boot-listen", "127.0.0.1:0", "--log", "error",
 	}, append(ownSessions(t), args...)...)...)
 	words := strings.Fields(s.ready)
-	return words[1], words[2]
+	return state, words[1], words[2]
 }
 
 // getFrom fetches a URL from an address of loopback.

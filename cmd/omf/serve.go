@@ -49,8 +49,9 @@ Without --inventory there is a generated grid of nodes whose power answers on
 the bus: that of --sim, else that of --grid. That is enough for omf sim.
 
 When everything answers it prints one line "ready: NATS-URL HTTP-URL". A bus
-that listens beyond this machine demands credentials; those for operators and
-services are in STATE/operator.json and STATE/service.json.`,
+that listens beyond this machine demands credentials, and encrypts; those for
+operators and services are in STATE/operator.json and STATE/service.json, with
+what clients have to trust.`,
 		Example: `  omf serve --sim 2x2
   omf serve --roles handler --nats nats://a:4222,nats://b:4222`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), size, f) },
@@ -64,6 +65,11 @@ services are in STATE/operator.json and STATE/service.json.`,
 		{"grid", config.KeyGrid, "COLSxROWS"},
 		{"nats", config.KeyNATS, "URLS"},
 		{"nats-listen", config.KeyNATSListen, "ADDRESS"},
+		{"tls", config.KeyTLS, "WHEN"},
+		{"tls-cert", config.KeyTLSCert, "FILE"},
+		{"tls-key", config.KeyTLSKey, "FILE"},
+		{"tls-ca", config.KeyTLSCA, "FILE"},
+		{"tls-names", config.KeyTLSNames, "NAMES"},
 		{"replicas", config.KeyReplicas, "N"},
 		{"auth-users", config.KeyAuthUsers, "FILE"},
 		{"http", config.KeyServeHTTP, "ADDRESS"},
@@ -157,7 +163,7 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 		}
 		sim = &g
 	}
-	c.nats = list(a.get(config.KeyNATS))
+	c.nats, c.natsListen = list(a.get(config.KeyNATS)), a.get(config.KeyNATSListen)
 	if c.inventory, err = a.inventory(sim); err != nil {
 		return fail(err)
 	}
@@ -182,6 +188,9 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 			return fail(usagef("%w", err))
 		}
 	}
+	if c.tls, err = a.tlsConfig(&c); err != nil {
+		return fail(err)
+	}
 	c.authUsers = a.get(config.KeyAuthUsers)
 	c.bridgeListen = a.get(config.KeyBridgeListen)
 	if c.has(roleNetboot) {
@@ -197,7 +206,7 @@ func (a *app) serverConfig(size string, f simFlags) (serverConfig, error) {
 		return fail(err)
 	}
 	c.frisbee.oneGroup = one == "on"
-	c.natsListen, c.http, c.httpBase = a.get(config.KeyNATSListen), a.get(config.KeyServeHTTP), strings.TrimSuffix(a.get(config.KeyHTTPBase), "/")
+	c.http, c.httpBase = a.get(config.KeyServeHTTP), strings.TrimSuffix(a.get(config.KeyHTTPBase), "/")
 	if sim != nil {
 		if c.sim, err = f.config(sim.nodes(), filepath.Join(c.state, roleSim)); err != nil {
 			return fail(err)

@@ -108,10 +108,12 @@ func TestAuthentication(t *testing.T) {
 	s := omfBackground(t, "ready: ", append([]string{"serve", "--state", state, "--nats-listen", "0.0.0.0:0", "--http", "127.0.0.1:0", "--log", "warn", "--grid", "1x1"}, ownSessions(t)...)...)
 	url := strings.Fields(s.ready)[1]
 	port := url[strings.LastIndex(url, ":")+1:]
+	require.True(t, strings.HasPrefix(url, "tls://"), url)
 	url = "nats://127.0.0.1:" + port
 	r := omf(t, "", "load", "all", "small.ndz", "--server", url)
 	require.Equal(t, exitRefused, r.code, r.stderr)
 	require.Contains(t, r.stderr, "--credential")
+	require.Contains(t, r.stderr, "trust")
 	operator := filepath.Join(state, "operator.json")
 	st, err := os.Stat(operator)
 	require.NoError(t, err)

@@ -34,6 +34,7 @@ type serverConfig struct {
 	images       string // directory
 	makeImages   bool   // where it does not exist
 	natsListen   string
+	tls          tlsConfig
 	nats         []string // external bus
 	credential   *events.Credential
 	authUsers    string // file with the passwords of the users auth and sys
@@ -171,9 +172,13 @@ func (s *server) listen(ctx context.Context) (net.Listener, error) {
 func (s *server) openBus(ctx context.Context) (func(), error) {
 	down := func() {}
 	if s.cfg.has(roleNATS) {
+		secure, err := s.cfg.tls.open(s.cfg, s.log.With("role", roleNATS))
+		if err != nil {
+			return nil, err
+		}
 		ns, err := embedded.Start(ctx, embedded.Config{
 			StoreDir: filepath.Join(s.cfg.state, "nats"), Listen: s.cfg.natsListen, Logger: s.log.With("role", roleNATS),
-			Auth: embedded.AuthConfig{Required: !loopback(s.cfg.natsListen)}, NoSync: s.cfg.noSync,
+			Auth: embedded.AuthConfig{Required: !loopback(s.cfg.natsListen)}, NoSync: s.cfg.noSync, TLS: secure,
 		})
 		if err != nil {
 			return nil, err
@@ -226,6 +231,9 @@ func (s *server) keepCredentials() error {
 		if err := writeCredential(filepath.Join(s.cfg.state, name), c); err != nil {
 			return fmt.Errorf("credential %s: %w", name, err)
 		}
+	}
+	if !loopback(s.cfg.natsListen) {
+		s.log.Info("the bus asks for credentials", "people", filepath.Join(s.cfg.state, "operator.json"), "services", filepath.Join(s.cfg.state, "service.json"), "tls", s.cfg.tls.on)
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ var table = []rule{
 	{"bus", []string{"events"}, []string{"nats.go", "nuid", "cloudevents", "x/sync"}},
 	{"bus/credential", []string{"bus", "events"}, []string{"nats.go", "x/sync"}},
 	{"bus/credential/callout", []string{"bus", "events", "bus/credential"}, []string{"nats.go", "jwt", "nkeys"}},
+	{"bus/certificate", nil, nil},
 	{"bus/embedded", []string{"bus", "events", "bus/credential"}, []string{"nats-server", "nats.go", "x/sys"}},
 	{"bus/bustest", []string{"bus", "events", "bus/embedded"}, []string{"nats-server", "nats.go", "cloudevents", "testify"}},
 

@@ -32,6 +32,11 @@ const (
 	KeyGrid         = "serve.grid"
 	KeyNATS         = "serve.nats"
 	KeyNATSListen   = "serve.nats_listen"
+	KeyTLS          = "serve.tls"
+	KeyTLSCert      = "serve.tls_cert"
+	KeyTLSKey       = "serve.tls_key"
+	KeyTLSCA        = "serve.tls_ca"
+	KeyTLSNames     = "serve.tls_names"
 	KeyReplicas     = "serve.replicas"
 	KeyAuthUsers    = "serve.auth_users"
 	KeyServeHTTP    = "serve.http"
@@ -98,6 +103,11 @@ func Settings() []Setting {
 		{KeyGrid, "20x20", "size of the generated grid", ""},
 		{KeyNATS, "", "external bus to use; several URLs with commas", "the embedded bus"},
 		{KeyNATSListen, "127.0.0.1:4222", "where the embedded bus listens", ""},
+		{KeyTLS, "auto", "certificate of the embedded bus: on makes one and renews it, off lets clients speak in the clear, auto is on where the bus listens beyond this machine", ""},
+		{KeyTLSCert, "", "certificate of the embedded bus, in place of one that it makes, PEM", "none"},
+		{KeyTLSKey, "", "its key, PEM", "none"},
+		{KeyTLSCA, "", "authority that clients have to trust, PEM, written into credentials: of --tls-cert, or with the role auth of the external bus", "none"},
+		{KeyTLSNames, "", "further names and addresses by which clients reach the bus, with commas", "none"},
 		{KeyReplicas, "", "copies of each stream on the bus, 1 to 5", "as many as there are; of new ones 3 on a cluster, else 1"},
 		{KeyAuthUsers, "", "file with the passwords of the external bus's users auth and sys, for the role auth", ""},
 		{KeyServeHTTP, "127.0.0.1:5012", "where HTTP listens, or none", ""},
