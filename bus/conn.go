@@ -97,6 +97,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if cfg.InProcess != nil {
 		where = "the embedded server"
 	}
+	warned := false
 	for delay := newDelays(100*time.Millisecond, 2*time.Second); ; {
 		err := c.dial(ctx, url, cfg)
 		if err == nil {
@@ -105,6 +106,10 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		err = classify(err, nil)
 		if errors.Is(err, ErrDenied) || errors.Is(err, ErrUntrusted) && !cfg.Wait {
 			return nil, fmt.Errorf("connect to %s: %w", where, err)
+		}
+		if errors.Is(err, ErrUntrusted) && !warned {
+			c.log.Warn("bus not connected yet", "url", where, "err", err)
+			warned = true
 		}
 		if !delay.wait(ctx) {
 			if !errors.Is(err, ErrUnreachable) {

@@ -1,9 +1,13 @@
 package bus_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/pem"
+	"log/slog"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,4 +46,12 @@ func TestTrust(t *testing.T) {
 	require.ErrorIs(t, connect(plain, ca), bus.ErrUntrusted, "not encrypted")
 	require.NoError(t, connect(plain, ""))
 	require.ErrorContains(t, connect(secure, "nonsense"), "no certificate in PEM")
+
+	// Who waits says what for, once.
+	var log bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err := bus.Connect(ctx, bus.Config{URLs: []string{secure}, Wait: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.ErrorIs(t, err, bus.ErrUnreachable)
+	require.Equal(t, 1, strings.Count(log.String(), "cannot be trusted"), log.String())
 }

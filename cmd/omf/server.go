@@ -232,8 +232,8 @@ func (s *server) keepCredentials() error {
 			return fmt.Errorf("credential %s: %w", name, err)
 		}
 	}
-	if !loopback(s.cfg.natsListen) {
-		s.log.Info("the bus asks for credentials", "people", filepath.Join(s.cfg.state, "operator.json"), "services", filepath.Join(s.cfg.state, "service.json"), "tls", s.cfg.tls.on)
+	if s.cfg.tls.on || !loopback(s.cfg.natsListen) {
+		s.log.Info("credentials for the bus", "people", filepath.Join(s.cfg.state, "operator.json"), "services", filepath.Join(s.cfg.state, "service.json"), "tls", s.cfg.tls.on)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func ports(t *testing.T, n int) []int {
 func (s *system) startServers(issuer string) {
 	free := ports(s.t, 6)
 	for name, value := range map[string]string{
-		"LOADNODE_ROUTE_PASSWORD": "route-secret", "LOADNODE_AUTH_PASSWORD": "auth-secret", "LOADNODE_SYS_PASSWORD": "sys-secret", "LOADNODE_AUTH_ISSUER": issuer,
+		"LOADNODE_ROUTE_PASSWORD": "route-secret", "LOADNODE_LEAF_PASSWORD": "leaf-secret", "LOADNODE_AUTH_PASSWORD": "auth-secret", "LOADNODE_SYS_PASSWORD": "sys-secret", "LOADNODE_AUTH_ISSUER": issuer,
 	} {
 		s.t.Setenv(name, value)
 	}
@@ -70,9 +70,10 @@ func (s *system) startServers(issuer string) {
 		name := fmt.Sprint("bus", i+1)
 		s.t.Setenv("LOADNODE_NATS_NAME", name)
 		s.t.Setenv("LOADNODE_NATS_STORE", filepath.Join(s.dir, name))
-		opts, err := server.ProcessConfigFile("../nats/server.conf")
+		opts, err := server.ProcessConfigFile("../nats/hub.conf")
 		require.NoError(s.t, err)
 		opts.Host, opts.Port, opts.Cluster.Host, opts.Cluster.Port = "127.0.0.1", free[3+i], "127.0.0.1", free[i]
+		opts.LeafNode.Host, opts.LeafNode.Port = "127.0.0.1", -1
 		opts.NoSigs, opts.NoLog = true, true
 		srv, err := server.NewServer(opts)
 		require.NoError(s.t, err)
