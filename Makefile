@@ -25,13 +25,16 @@ build: ## the six commands, into bin/
 
 # Packages in which nothing runs side by side: the race detector has nothing to find there, and takes ten times as long
 # for it. A test in deploy/check holds them to it. Those of MIXED run in both parts: what is large only in the second (transfer/internal/large).
-SEQUENTIAL := transfer/disk/ptable transfer/inflate transfer/wire $(addprefix transfer/imagezip/,ext fat free ntfs probe swap xfs)
+SEQUENTIAL := events cmd/imagezip cmd/internal/getopt cmd/internal/outfile cmd/omf/internal/config cmd/omf/internal/manual cmd/omf/internal/migrate \
+              deploy/check deploy/initramfs deploy/initramfs/cpio deploy/packages \
+              handler/inventory handler/job handler/lease handler/netboot/script handler/nodeset \
+              transfer/disk/loop transfer/disk/ptable transfer/inflate transfer/replay transfer/wire $(addprefix transfer/imagezip/,ext fat free ntfs probe roundtrip swap xfs)
 MIXED      := $(addprefix ./transfer/,client imagezip install ndz)
 
-# Many tests wait for something, so one more package than there may be cores runs at a time. make vet is for itself.
+# Many tests wait for something, so more packages than there may be cores run at a time. make vet is for itself.
 test: ## every test, with the race detector where a C compiler is present
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")
-	$(GO) test $(RACE) -vet=off -p 3 -ldflags='-s -w' -timeout 10m $(filter-out $(addprefix loadnode/,$(SEQUENTIAL) deploy/cluster),$(shell $(GO) list ./...))
+	$(GO) test $(RACE) -vet=off -p 4 -ldflags='-s -w' -timeout 10m $(filter-out $(addprefix loadnode/,$(SEQUENTIAL) deploy/cluster),$(shell $(GO) list ./...))
 	CGO_ENABLED=0 $(GO) test -vet=off -p 3 -trimpath -ldflags='-s -w' -timeout 5m $(addprefix ./,$(SEQUENTIAL)) $(if $(RACE),$(MIXED))
 
 cluster: ## the proof on a cluster: three servers of the bus, three handlers, fifty nodes, one server or handler killed; one server, killed at every fact of a job

@@ -19,9 +19,9 @@ func TestSequentialPackages(t *testing.T) {
 	root := filepath.Join("..", "..")
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	require.NoError(t, err)
-	line := regexp.MustCompile(`(?m)^SEQUENTIAL := (.*) \$\(addprefix (\S+),(.*)\)$`).FindStringSubmatch(string(makefile))
+	line := regexp.MustCompile(`(?m)^SEQUENTIAL := ((?:.*\\\n)*.*) \$\(addprefix (\S+),(.*)\)$`).FindStringSubmatch(string(makefile))
 	require.NotNil(t, line)
-	packages := strings.Fields(line[1])
+	packages := strings.Fields(strings.ReplaceAll(line[1], "\\", " "))
 	for _, p := range strings.Fields(line[3]) {
 		packages = append(packages, line[2]+p)
 	}
