@@ -258,6 +258,9 @@ func (w *waiter) dial(ctx context.Context) {
 		all.Go(func() {
 			defer func() { <-places }()
 			banner, err := sshBanner(ctx, n.Address)
+			if end, ok := ctx.Deadline(); err != nil && ok && !time.Now().Before(end) && n.Error != "" {
+				return // only the end of the waiting; the try before says more
+			}
 			if err != nil {
 				w.failed(n.Node, err.Error())
 				return

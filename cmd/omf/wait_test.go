@@ -77,7 +77,7 @@ func TestWaitForNodes(t *testing.T) {
 	require.Equal(t, "127.0.0.2:"+port, r.Nodes[0].Address)
 	require.Contains(t, text, "n1-1 answers: SSH-2.0-here")
 
-	r, text = wait(exitTimeout, "n1-1,n2-1", "--for", "ssh", "--timeout", "300ms")
+	r, text = wait(exitTimeout, "n1-1,n2-1", "--for", "ssh", "--timeout", "1s")
 	require.Equal(t, exitTimeout, r.Exit)
 	require.True(t, r.Nodes[0].Answers)
 	require.Equal(t, []string{"n2-1"}, r.Silent)
