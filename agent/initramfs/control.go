@@ -20,10 +20,15 @@ import (
 
 // Times of DHCP: a switch may take half a minute before it forwards.
 const (
-	dhcpFirst = time.Second // for the first answer; then twice as long, …
-	dhcpTries = 4           // … and anew after so many
-	dhcpPause = 10 * time.Second
+	carrierWait = 10 * time.Second // for the carrier; then DHCP is tried all the same
+	carrierStep = 20 * time.Millisecond
+	dhcpFirst   = time.Second // for the first answer; then twice as long, …
+	dhcpTries   = 4           // … and anew after so many
+	dhcpPause   = 10 * time.Second
 )
+
+// sysNet is where the kernel shows interfaces.
+const sysNet = "/sys/class/net"
 
 // network is what the control interface was given.
 type network struct {
@@ -52,7 +57,7 @@ func findControl(ctx context.Context, p Parameters, changed <-chan struct{}, log
 		}
 	}()
 	for {
-		found, err := candidates("/sys/class/net", p.MAC)
+		found, err := candidates(sysNet, p.MAC)
 		if err != nil {
 			return network{}, err
 		}
@@ -116,8 +121,36 @@ func candidates(class string, want net.HardwareAddr) ([]net.Interface, error) {
 	return found, nil
 }
 
-// ask gets a lease, however long it takes.
+// carrier reports whether an interface has a signal. The file cannot be read
+// while the interface is off.
+func carrier(class, name string) bool {
+	text, err := os.ReadFile(filepath.Join(class, name, "carrier"))
+	return err == nil && strings.TrimSpace(string(text)) == "1"
+}
+
+// awaitCarrier waits until there is a signal, but not for ever: not every
+// driver tells. It reports whether there is one.
+func awaitCarrier(ctx context.Context, there func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, carrierWait)
+	defer cancel()
+	step := time.NewTicker(carrierStep)
+	defer step.Stop()
+	for !there() {
+		select {
+		case <-step.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// ask gets a lease, however long it takes. What is sent before there is a
+// carrier is lost, and costs the time until it is sent again.
 func ask(ctx context.Context, d net.Interface, log *slog.Logger) (network, error) {
+	if !awaitCarrier(ctx, func() bool { return carrier(sysNet, d.Name) }) && ctx.Err() == nil {
+		log.Warn("no carrier", "interface", d.Name)
+	}
 	client, err := nclient4.New(d.Name, nclient4.WithTimeout(dhcpFirst), nclient4.WithRetry(dhcpTries))
 	if err != nil {
 		return network{}, err

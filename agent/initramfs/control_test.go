@@ -1,10 +1,15 @@
 package initramfs
 
 import (
+	"context"
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/stretchr/testify/require"
@@ -76,4 +81,34 @@ func TestNetlinkAnswer(t *testing.T) {
 	require.ErrorIs(t, answer(packet(unix.NLMSG_ERROR, -int32(unix.EEXIST))), unix.EEXIST)
 	require.Error(t, answer(packet(unix.NLMSG_DONE, 0)))
 	require.Error(t, answer(nil))
+}
+
+func TestAwaitCarrier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		require.True(t, awaitCarrier(t.Context(), func() bool { return true }))
+		require.Zero(t, time.Since(begin), "a link that is up costs nothing")
+		require.True(t, awaitCarrier(t.Context(), func() bool { return time.Since(begin) >= 3*time.Second }))
+		require.Equal(t, 3*time.Second, time.Since(begin), "it ends with the carrier")
+
+		begin = time.Now()
+		require.False(t, awaitCarrier(t.Context(), func() bool { return false }))
+		require.Equal(t, carrierWait, time.Since(begin), "some drivers never tell")
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		begin = time.Now()
+		require.False(t, awaitCarrier(ctx, func() bool { return false }))
+		require.Zero(t, time.Since(begin))
+	})
+}
+
+func TestCarrier(t *testing.T) {
+	class := t.TempDir()
+	require.False(t, carrier(class, "eth0"), "the kernel refuses to say while the interface is off")
+	require.NoError(t, os.Mkdir(filepath.Join(class, "eth0"), 0o755))
+	for text, want := range map[string]bool{"0\n": false, "1\n": true} {
+		require.NoError(t, os.WriteFile(filepath.Join(class, "eth0", "carrier"), []byte(text), 0o644))
+		require.Equal(t, want, carrier(class, "eth0"))
+	}
 }
