@@ -376,7 +376,7 @@ func (n *Node) apply(s *fileSettings) {
 		n.Power = s.Power.spec()
 	}
 	if s.Boot != nil {
-		n.Boot = Boot{Driver: s.Boot.Driver, Image: s.Boot.Image, Args: s.Boot.Args, Checkin: s.Boot.Checkin}
+		n.Boot = Boot{Driver: s.Boot.Driver, Image: s.Boot.Image, Args: s.Boot.Args, Chain: s.Boot.Chain, Checkin: s.Boot.Checkin}
 	}
 }
 

@@ -20,7 +20,7 @@
 //	      then: shutdown            # after a load: shutdown, reboot, stay
 //	      protected: false          # true: no job may touch the node
 //	      power: {driver: bus, timeout: 30s, escalate: 20s}
-//	      boot: {driver: none, image: "", args: "", checkin: 3m}
+//	      boot: {driver: none, image: "", args: "", chain: false, checkin: 3m}
 //	    groups:                     # of some nodes; a later group wins
 //	      old: {nodes: "[1..4,1..4]", disk: /dev/hda, agent: legacy}
 //	    nodes:                      # wins over groups

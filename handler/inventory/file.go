@@ -101,6 +101,7 @@ type (
 		Driver  string        `yaml:"driver"`
 		Image   string        `yaml:"image"`
 		Args    string        `yaml:"args"`
+		Chain   bool          `yaml:"chain"`
 		Checkin time.Duration `yaml:"checkin"`
 	}
 )

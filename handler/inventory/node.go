@@ -99,6 +99,9 @@ type Boot struct {
 	Driver string
 	Image  string // name of the boot configuration or of the imaging system; empty: the driver's default
 	Args   string // added to the kernel's arguments
+	// Chain has iPXE in the network card fetch the loader of the boot
+	// directory, in place of going on itself.
+	Chain bool
 	// Checkin is how long after a reset the node may take to report; 0: as
 	// the handler is configured.
 	Checkin time.Duration

@@ -67,14 +67,16 @@ func (r *Role) ipxe(w http.ResponseWriter, q *http.Request) {
 	if n == nil {
 		return
 	}
+	r.chains.end(n.key)
 	r.saw(n, events.StageScript, "", "ipxe")
 	b := r.boot(n)
-	text := script.IPXEDisk(b)
+	what, text := "disk", script.IPXEDisk(b)
 	if !r.state.known() {
-		text = script.IPXEWait(b)
+		what, text = "wait", script.IPXEWait(b)
 	} else if _, ok := r.state.of(n.key); ok {
-		text = script.IPXE(b)
+		what, text = "imaging", script.IPXE(b)
 	}
+	r.log.Debug("boot script", "start", what, "node", n.node, "from", from(q))
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write([]byte(text)) // the node may be gone

@@ -77,6 +77,7 @@ type Role struct {
 	nodes  *nodes
 	state  *state
 	stages stages
+	chains chains
 	root   *os.Root
 	dhcp   *dhcp.Server
 	tftp   *tftp.Server
@@ -235,7 +236,7 @@ func (r *Role) lookup(mac string) (dhcp.Host, bool) {
 	if !ok {
 		return dhcp.Host{}, false
 	}
-	return dhcp.Host{Name: n.Name, IP: n.IP, Boot: n.led}, true
+	return dhcp.Host{Name: n.Name, IP: n.IP, Boot: n.led, Chain: n.led && n.Boot.Chain && !r.chains.on(n.key, r.clock())}, true
 }
 
 // asked looks at what became of a DHCP packet.
@@ -268,6 +269,9 @@ func (r *Role) fetched(name string, from netip.Addr, size int64, err error) {
 	}
 	if n := r.nodes.ips[from]; n != nil && n.led && !strings.HasPrefix(name, pxelinuxDir) {
 		r.saw(n, events.StageTFTP, "", name)
+		if n.Boot.Chain {
+			r.chains.begin(n.key, r.clock())
+		}
 	}
 }
 
@@ -289,6 +293,7 @@ func (r *Role) pxelinux(name string, from netip.Addr) ([]byte, bool, error) {
 	if !r.state.known() {
 		return nil, false, errors.New("the log is not read yet, ask again")
 	}
+	r.chains.end(n.key)
 	r.saw(n, events.StageScript, "", name)
 	if _, ok := r.state.of(n.key); !ok {
 		return []byte(script.PxelinuxDisk()), true, nil

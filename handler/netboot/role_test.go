@@ -3,6 +3,7 @@ package netboot
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	client "github.com/pin/tftp/v3"
 	"github.com/stretchr/testify/require"
@@ -31,7 +33,7 @@ testbeds:
   default:
     nodes:
       n1: {mac: "` + mac1 + `", ip: 127.0.0.1, boot: {driver: builtin, args: "console=ttyS0"}}
-      n2: {mac: "` + mac2 + `", ip: 127.0.0.2, boot: {driver: builtin, image: other}}
+      n2: {mac: "` + mac2 + `", ip: 127.0.0.2, boot: {driver: builtin, image: other, chain: true}}
       n3: {mac: "` + mac3 + `", ip: 127.0.0.3}
 `
 )
@@ -224,6 +226,31 @@ func TestBoot(t *testing.T) {
 	w.fact("j2", "n2", events.RebootRequested{NodeRef: events.NodeRef{Job: "j2", Node: "n2", Attempt: 1}})
 	w.stage("n2", events.StageArmed)
 	require.Contains(t, script("127.0.0.1", mac1), "sanboot")
+}
+
+// TestChain: iPXE in the network card of a node is given the loader, and the
+// loader its script.
+func TestChain(t *testing.T) {
+	w := newWorld(t, bustest.Start(t).Connect(t))
+	now := start
+	w.role.clock = func() time.Time { return now }
+	chained := func(mac string) bool {
+		h, ok := w.role.lookup(mac)
+		require.True(t, ok)
+		return h.Chain
+	}
+	require.False(t, chained(mac1))
+	require.True(t, chained(mac2))
+	w.role.fetched("undionly.kpxe", netip.MustParseAddr("127.0.0.2"), 1, errors.New("broken off"))
+	require.True(t, chained(mac2))
+	w.role.fetched("undionly.kpxe", netip.MustParseAddr("127.0.0.2"), 1, nil)
+	require.False(t, chained(mac2), "now it is the loader that asks")
+	code, _ := w.get("127.0.0.2", "/boot/ipxe?mac="+mac2)
+	require.Equal(t, http.StatusOK, code)
+	require.True(t, chained(mac2), "the next start")
+	w.role.fetched("undionly.kpxe", netip.MustParseAddr("127.0.0.2"), 1, nil)
+	now = now.Add(chainTime)
+	require.True(t, chained(mac2), "the loader never asked")
 }
 
 func TestStrangersAreRefused(t *testing.T) {

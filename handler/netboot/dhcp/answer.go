@@ -96,7 +96,7 @@ func (s *Server) Answer(packet []byte, from netip.AddrPort, port uint16) Ask {
 		return a
 	}
 	if kind != dhcpv4.MessageTypeNak && a.Host.Boot {
-		a.File = s.file(c, a.MAC)
+		a.File = s.file(c, a)
 	}
 	m := s.reply(c, kind, &a, port)
 	if m == nil {
@@ -152,7 +152,7 @@ func (s *Server) kind(c client, h Host, port uint16) (dhcpv4.MessageType, Outcom
 }
 
 // file is what the machine is to start from.
-func (s *Server) file(c client, mac string) string {
+func (s *Server) file(c client, a Ask) string {
 	arch := iana.INTEL_X86PC
 	if len(c.arch) > 0 {
 		arch = c.arch[0]
@@ -161,8 +161,8 @@ func (s *Server) file(c client, mac string) string {
 	if s.cfg.Loader == Pxelinux && arch == iana.INTEL_X86PC && c.boots() && !c.http {
 		return f.Pxelinux
 	}
-	if c.ipxe {
-		return s.cfg.Base + "/boot/ipxe?mac=" + mac
+	if c.ipxe && !a.Host.Chain {
+		return s.cfg.Base + "/boot/ipxe?mac=" + a.MAC
 	}
 	var name string
 	switch arch {
@@ -178,7 +178,7 @@ func (s *Server) file(c client, mac string) string {
 		return "" // an architecture that there is no loader for
 	case c.http:
 		return s.cfg.Base + "/boot/files/" + name
-	case c.pxe:
+	case c.pxe, c.ipxe:
 		return name
 	}
 	return ""

@@ -196,6 +196,20 @@ func TestPxelinux(t *testing.T) {
 	}
 }
 
+// TestChain: iPXE in a network card is given the loader that others get, too.
+func TestChain(t *testing.T) {
+	for loader, bios := range map[dhcp.Loader]string{dhcp.IPXE: "undionly.kpxe", dhcp.Pxelinux: "lpxelinux.0"} {
+		cfg := config(dhcp.Reservations)
+		known := cfg.Lookup
+		cfg.Lookup = func(mac string) (dhcp.Host, bool) { h, ok := known(mac); h.Chain = true; return h, ok }
+		cfg.Loader = loader
+		s := newServer(t, cfg)
+		for name, want := range map[string]string{"bios rom": bios, "ipxe": bios, "ipxe efi": "ipxe.efi", "ovmf": "ipxe.efi", "linux": ""} {
+			require.Equal(t, want, s.Answer(request(t, ours, dhcpv4.MessageTypeDiscover, firmwares()[name]...), nowhere, dhcp.ServerPort).File, name)
+		}
+	}
+}
+
 func TestNotAnswered(t *testing.T) {
 	s := newServer(t, config(dhcp.Reservations))
 	bios := firmwares()["bios rom"]

@@ -35,6 +35,9 @@ type Host struct {
 	Name string
 	IP   netip.Addr // its own; a server of reservations does not answer without it
 	Boot bool       // it is led by us: it gets a boot file
+	// Chain has iPXE fetch the loader too, as other firmware does, in place of
+	// its script.
+	Chain bool
 }
 
 // Files are the names of loaders in the boot directory, as firmware asks for
