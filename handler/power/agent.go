@@ -29,22 +29,10 @@ func newAgent(spec inventory.Power, deps Deps) (Driver, error) {
 func (a *agent) Repeatable() bool { return false }
 
 func (a *agent) Do(ctx context.Context, r Request) (State, error) {
-	if err := check(r); err != nil {
-		return State{}, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, a.spec.Timeout, errTimeout)
-	defer cancel()
-	state, err := a.do(ctx, r)
-	if err != nil {
-		return State{}, wrap(ctx, r, a.spec.Timeout, fmt.Errorf("agent: %w", err))
-	}
-	return state, nil
+	return attempt(ctx, r, a.spec.Timeout, "agent", a.do)
 }
 
 func (a *agent) do(ctx context.Context, r Request) (State, error) {
-	if err := ctx.Err(); err != nil {
-		return State{}, err
-	}
 	verb := events.VerbHalt
 	switch r.Action {
 	case events.PowerSoft, events.PowerStatus:

@@ -25,21 +25,14 @@ func newBus(spec inventory.Power, deps Deps) (Driver, error) {
 func (b *service) Repeatable() bool { return true }
 
 func (b *service) Do(ctx context.Context, r Request) (State, error) {
-	if err := check(r); err != nil {
+	return attempt(ctx, r, b.spec.Timeout, "", b.do)
+}
+
+func (b *service) do(ctx context.Context, r Request) (State, error) {
+	state := State{Cycles: -1} // what an answer does not say stays unknown
+	if err := b.requester.Request(ctx, events.PowerSubject(r.Testbed, r.Node, r.Action), r, &state); err != nil {
 		return State{}, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, b.spec.Timeout, errTimeout)
-	defer cancel()
-	if err := ctx.Err(); err != nil {
-		return State{}, wrap(ctx, r, b.spec.Timeout, err)
-	}
-	state := State{Cycles: -1} // what an answer does not say stays unknown
-	err := b.requester.Request(ctx, events.PowerSubject(r.Testbed, r.Node, r.Action), r, &state)
-	if err != nil {
-		return State{}, wrap(ctx, r, b.spec.Timeout, err)
-	}
-	if err := settle(&state); err != nil {
-		return State{}, wrap(ctx, r, b.spec.Timeout, err)
-	}
-	return state, nil
+	err := settle(&state)
+	return state, err
 }

@@ -37,22 +37,10 @@ func newCMC(spec inventory.Power, deps Deps) (Driver, error) {
 func (c *cmc) Repeatable() bool { return false }
 
 func (c *cmc) Do(ctx context.Context, r Request) (State, error) {
-	if err := check(r); err != nil {
-		return State{}, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.Timeout, errTimeout)
-	defer cancel()
-	state, err := c.do(ctx, r)
-	if err != nil {
-		return State{}, wrap(ctx, r, c.spec.Timeout, fmt.Errorf("cmc: %w", err))
-	}
-	return state, nil
+	return attempt(ctx, r, c.spec.Timeout, "cmc", c.do)
 }
 
 func (c *cmc) do(ctx context.Context, r Request) (State, error) {
-	if err := ctx.Err(); err != nil {
-		return State{}, err
-	}
 	base, err := c.deps.expand(c.spec.URL, r)
 	if err != nil {
 		return State{}, err

@@ -150,9 +150,6 @@ func check(r Request) error {
 // wrap names the action and the node in an error, and says of a timeout how
 // long it was.
 func wrap(ctx context.Context, r Request, timeout time.Duration, err error) error {
-	if err == nil {
-		return nil
-	}
 	if errors.Is(context.Cause(ctx), errTimeout) {
 		if !errors.Is(err, context.DeadlineExceeded) { // the bus has its own word for it
 			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
@@ -160,6 +157,28 @@ func wrap(ctx context.Context, r Request, timeout time.Duration, err error) erro
 		return fmt.Errorf("power %s %s: no answer within %s: %w", r.Action, r.Node, timeout, err)
 	}
 	return fmt.Errorf("power %s %s: %w", r.Action, r.Node, err)
+}
+
+// attempt is one call of a driver within its timeout. Errors say which driver it was, if it has a name, and what it was
+// asked for.
+func attempt(ctx context.Context, r Request, timeout time.Duration, name string, do func(context.Context, Request) (State, error)) (State, error) {
+	if err := check(r); err != nil {
+		return State{}, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTimeout)
+	defer cancel()
+	err := ctx.Err()
+	var state State
+	if err == nil {
+		state, err = do(ctx, r)
+	}
+	if err != nil {
+		if name != "" {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+		return State{}, wrap(ctx, r, timeout, err)
+	}
+	return state, nil
 }
 
 // errTimeout is the cause of contexts that a driver's own timeout ended.

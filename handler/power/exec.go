@@ -62,19 +62,10 @@ func newExec(spec inventory.Power, deps Deps) (Driver, error) {
 func (s *script) Repeatable() bool { return false }
 
 func (s *script) Do(ctx context.Context, r Request) (State, error) {
-	if err := check(r); err != nil {
-		return State{}, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.Timeout, errTimeout)
-	defer cancel()
-	state, err := s.run(ctx, r)
-	return state, wrap(ctx, r, s.spec.Timeout, err)
+	return attempt(ctx, r, s.spec.Timeout, "", s.run)
 }
 
 func (s *script) run(ctx context.Context, r Request) (State, error) {
-	if err := ctx.Err(); err != nil {
-		return State{}, err
-	}
 	words, err := s.words(r)
 	if err != nil {
 		return State{}, err

@@ -34,22 +34,10 @@ func (d *ipmi) Repeatable() bool { return false }
 func (d *ipmi) Netboots() bool { return d.spec.Bootdev == inventory.BootdevPXE }
 
 func (d *ipmi) Do(ctx context.Context, r Request) (State, error) {
-	if err := check(r); err != nil {
-		return State{}, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.Timeout, errTimeout)
-	defer cancel()
-	state, err := d.do(ctx, r)
-	if err != nil {
-		return State{}, wrap(ctx, r, d.spec.Timeout, fmt.Errorf("ipmi: %w", err))
-	}
-	return state, nil
+	return attempt(ctx, r, d.spec.Timeout, "ipmi", d.do)
 }
 
 func (d *ipmi) do(ctx context.Context, r Request) (State, error) {
-	if err := ctx.Err(); err != nil {
-		return State{}, err
-	}
 	target, err := d.deps.expand(d.spec.Host, r)
 	if err != nil {
 		return State{}, err

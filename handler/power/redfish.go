@@ -45,22 +45,10 @@ func (d *redfish) Repeatable() bool { return false }
 func (d *redfish) Netboots() bool { return d.spec.Bootdev == inventory.BootdevPXE }
 
 func (d *redfish) Do(ctx context.Context, r Request) (State, error) {
-	if err := check(r); err != nil {
-		return State{}, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.Timeout, errTimeout)
-	defer cancel()
-	state, err := d.do(ctx, r)
-	if err != nil {
-		return State{}, wrap(ctx, r, d.spec.Timeout, fmt.Errorf("redfish: %w", err))
-	}
-	return state, nil
+	return attempt(ctx, r, d.spec.Timeout, "redfish", d.do)
 }
 
 func (d *redfish) do(ctx context.Context, r Request) (State, error) {
-	if err := ctx.Err(); err != nil {
-		return State{}, err
-	}
 	s, err := d.open(ctx, r)
 	if err != nil {
 		return State{}, err

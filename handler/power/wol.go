@@ -33,21 +33,12 @@ func newWOL(spec inventory.Power, deps Deps) (Driver, error) {
 func (w *wol) Repeatable() bool { return false }
 
 func (w *wol) Do(ctx context.Context, r Request) (State, error) {
-	if err := check(r); err != nil {
-		return State{}, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, w.spec.Timeout, errTimeout)
-	defer cancel()
-	if err := w.do(ctx, r); err != nil {
-		return State{}, wrap(ctx, r, w.spec.Timeout, fmt.Errorf("wol: %w", err))
-	}
-	return State{Power: Unknown, Cycles: -1}, nil
+	return attempt(ctx, r, w.spec.Timeout, "wol", func(ctx context.Context, r Request) (State, error) {
+		return State{Power: Unknown, Cycles: -1}, w.do(ctx, r)
+	})
 }
 
 func (w *wol) do(ctx context.Context, r Request) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	text, _ := w.deps.addresses(r)
 	mac, err := net.ParseMAC(text)
 	if err != nil || len(mac) != 6 {
