@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/cmd/internal/outfile"
 	"loadnode/transfer/client"
 	"loadnode/transfer/disk"
@@ -29,32 +27,22 @@ const (
 	exitNetwork = 255
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { dropin.Main(run) }
+
+var about = dropin.About{Name: "frisbee", Speaks: "Frisbee subtypes 1 to 9, reads ndz V1 to V4", Usage: usage, Mistake: exitFailed}
 
 // run is the whole program. It returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, std dropin.Streams) int {
 	s, err := parse(args)
-	switch {
-	case err != nil:
-		fmt.Fprintf(stderr, "frisbee: %v\nTry frisbee -h.\n", err)
-		return exitFailed
-	case s.help:
-		fmt.Fprint(stdout, usage)
-		return exitOK
-	case s.version:
-		fmt.Fprintf(stdout, "frisbee (loadnode), Frisbee subtypes 1 to 9, reads ndz V1 to V4\n")
-		return exitOK
+	if err != nil {
+		return about.Explain(err, std)
 	}
-	p := program{settings: s, stdout: stdout, stderr: stderr, begin: time.Now()}
+	p := program{settings: s, stdout: std.Out, stderr: std.Err, begin: time.Now()}
 	err = p.load(ctx)
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "frisbee: %v\n", err)
+	fmt.Fprintf(std.Err, "frisbee: %v\n", err)
 	return exitCode(err)
 }
 
@@ -86,14 +74,11 @@ type program struct {
 // load opens the output and fills it.
 func (p *program) load(ctx context.Context) error {
 	if p.manifest != "" {
-		f, err := os.Open(p.manifest)
+		m, err := dropin.Manifest(p.manifest)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		if p.known, err = ndz.DecodeManifest(f); err != nil {
-			return fmt.Errorf("%s: %w", p.manifest, err)
-		}
+		p.known = m
 	}
 	plain, err := outfile.Plain(p.output)
 	if err != nil {

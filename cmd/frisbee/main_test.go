@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/transfer/client"
 	"loadnode/transfer/disk"
 	"loadnode/transfer/mcast"
@@ -78,7 +79,7 @@ func manifestFile(t *testing.T, image []byte) string {
 
 func call(args ...string) (code int, stdout, stderr string) {
 	var o, e bytes.Buffer
-	code = run(context.Background(), args, &o, &e)
+	code = run(context.Background(), args, dropin.Streams{Out: &o, Err: &e})
 	return code, o.String(), e.String()
 }
 

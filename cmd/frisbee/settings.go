@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
-	"strconv"
 	"time"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/cmd/internal/getopt"
 	"loadnode/transfer/client"
 	"loadnode/transfer/install"
@@ -65,7 +65,7 @@ func options() []getopt.Option {
 	for _, c := range "mpiSTrRCWMk" {
 		list = append(list, getopt.Option{Name: string(c), Arg: true})
 	}
-	for _, c := range "zOnfqdvh" {
+	for _, c := range "zOnfqd" {
 		list = append(list, getopt.Option{Name: string(c)})
 	}
 	return list
@@ -88,7 +88,6 @@ type settings struct {
 	manifest             string
 	readBack             bool
 	faults               *faults // nil: none
-	help, version        bool
 }
 
 // dataMemory is what a worker takes for the data of a chunk, in megabytes.
@@ -96,17 +95,9 @@ const dataMemory = 9
 
 func parse(args []string) (settings, error) {
 	s := settings{workers: min(runtime.GOMAXPROCS(0), 4), memory: client.DefaultMemory}
-	found, operands, err := getopt.Parse(args, options())
+	operands, err := dropin.Parse(args, options(), s.set)
 	if err != nil {
 		return s, err
-	}
-	for _, f := range found {
-		if err := s.set(f); err != nil {
-			return s, err
-		}
-	}
-	if s.help || s.version {
-		return s, nil
 	}
 	switch {
 	case len(operands) != 1:
@@ -121,18 +112,12 @@ func parse(args []string) (settings, error) {
 }
 
 func (s *settings) set(f getopt.Found) (err error) {
-	number := func(low, high int64) int64 {
-		n, e := strconv.ParseInt(f.Value, 10, 64)
-		if e != nil || n < low || n > high {
-			err = fmt.Errorf("option %s %s: want a number from %d to %d", f.Name, f.Value, low, high)
-		}
+	number := func(low, high int64) (n int64) {
+		n, err = f.Number(low, high)
 		return n
 	}
-	address := func() netip.Addr {
-		a, e := netip.ParseAddr(f.Value)
-		if e != nil || !a.Is4() {
-			err = fmt.Errorf("option -%s %s: want an IPv4 address", f.Name, f.Value)
-		}
+	address := func() (a netip.Addr) {
+		a, err = f.IPv4()
 		return a
 	}
 	seconds := func() time.Duration { return time.Duration(number(0, 1e9)) * time.Second }
@@ -181,10 +166,6 @@ func (s *settings) set(f getopt.Found) (err error) {
 		s.faults, err = parseFaults(f.Value)
 	case "read-back":
 		s.readBack = true
-	case "v":
-		s.version = true
-	case "h":
-		s.help = true
 	}
 	return err
 }

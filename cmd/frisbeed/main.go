@@ -7,10 +7,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/transfer/mcast"
 	"loadnode/transfer/ndz"
 	"loadnode/transfer/server"
@@ -24,38 +23,27 @@ const (
 	exitFatal = 255
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { dropin.Main(run) }
+
+var about = dropin.About{Name: "frisbeed", Speaks: "Frisbee subtypes 1 to 8", Usage: usage, Mistake: exitUsage}
 
 // run is the whole program. It returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, std dropin.Streams) int {
 	s, err := parse(args)
-	switch {
-	case err != nil:
-		fmt.Fprintf(stderr, "frisbeed: %v\nTry frisbeed -h.\n", err)
-		return exitUsage
-	case s.help:
-		fmt.Fprint(stdout, usage)
-		return exitOK
-	case s.version:
-		fmt.Fprintf(stdout, "frisbeed (loadnode), Frisbee subtypes 1 to 8\n")
+	if err != nil {
+		return about.Explain(err, std)
+	}
+	err = s.serve(ctx, std.Err)
+	if err == nil {
 		return exitOK
 	}
-	err = s.serve(ctx, stderr)
+	fmt.Fprintf(std.Err, "frisbeed: %v\n", err)
 	switch {
-	case err == nil:
-		return exitOK
 	case errors.Is(err, mcast.ErrPortInUse):
-		fmt.Fprintf(stderr, "frisbeed: %v\n", err)
 		return exitPort
 	case errors.Is(err, errUsage), errors.Is(err, mcast.ErrOptions), errors.Is(err, server.ErrConfig):
-		fmt.Fprintf(stderr, "frisbeed: %v\n", err)
 		return exitUsage
 	}
-	fmt.Fprintf(stderr, "frisbeed: %v\n", err)
 	return exitFatal
 }
 
@@ -184,14 +172,9 @@ func (i image) ReadAt(b []byte, off int64) (n int, err error) {
 // at the whole file.
 func (s *settings) checker(f *os.File, size int64) (func(int, []byte) error, error) {
 	if s.manifest != "" {
-		mf, err := os.Open(s.manifest)
+		m, err := dropin.Manifest(s.manifest)
 		if err != nil {
 			return nil, err
-		}
-		defer mf.Close()
-		m, err := ndz.DecodeManifest(mf)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.manifest, err)
 		}
 		if m.Size != size {
 			return nil, fmt.Errorf("%s has %d bytes, the manifest says %d", s.image, size, m.Size)

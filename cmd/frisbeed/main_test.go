@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/transfer/client"
 	"loadnode/transfer/mcast"
 	"loadnode/transfer/ndz"
@@ -118,7 +119,7 @@ func TestServe(t *testing.T) {
 	code := make(chan int, 1)
 	go func() {
 		code <- run(context.Background(), []string{"-di", own, "-m", group, "-p", fmt.Sprintf("%d-%d", low, low), "-W", "300000000",
-			"-T", "-1", "-A", address, "-H", "1", "-R", "7", "-K", "1", "--manifest", manifest, path}, &stderr, &stderr)
+			"-T", "-1", "-A", address, "-H", "1", "-R", "7", "-K", "1", "--manifest", manifest, path}, dropin.Streams{Out: &stderr, Err: &stderr})
 	}()
 	var text []byte
 	require.Eventually(t, func() bool {
@@ -199,7 +200,7 @@ func TestEnds(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second) // one that serves after all ends the test, not the day
-		code := run(ctx, tc.args, &out, &out)
+		code := run(ctx, tc.args, dropin.Streams{Out: &out, Err: &out})
 		require.NoError(t, ctx.Err(), "%q: %s", tc.args, out.String())
 		cancel()
 		require.Equal(t, tc.code, code, "%q: %s", tc.args, out.String())

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/cmd/internal/getopt"
 	"loadnode/transfer/server"
 	"loadnode/transfer/wire"
@@ -56,7 +57,7 @@ func options() []getopt.Option {
 	for _, c := range "mpiWBGTRKkAH" {
 		list = append(list, getopt.Option{Name: string(c), Arg: true})
 	}
-	for _, c := range "Ddvh" {
+	for _, c := range "Dd" {
 		list = append(list, getopt.Option{Name: string(c)})
 	}
 	return list
@@ -64,41 +65,34 @@ func options() []getopt.Option {
 
 // settings are a command line, understood.
 type settings struct {
-	image         string
-	group, local  netip.Addr
-	low, high     uint16 // ports; 0 and 0 for any
-	rate          int64
-	burst         int
-	gap           time.Duration
-	dynamic       bool
-	piece         int // bytes of a read
-	keepAlive     time.Duration
-	idle          time.Duration
-	untilLeft     bool
-	buffer        int
-	addressFile   string
-	ask           time.Duration
-	manifest      string
-	raw           bool
-	debug         bool
-	help, version bool
+	image        string
+	group, local netip.Addr
+	low, high    uint16 // ports; 0 and 0 for any
+	rate         int64
+	burst        int
+	gap          time.Duration
+	dynamic      bool
+	piece        int // bytes of a read
+	keepAlive    time.Duration
+	idle         time.Duration
+	untilLeft    bool
+	buffer       int
+	addressFile  string
+	ask          time.Duration
+	manifest     string
+	raw          bool
+	debug        bool
 }
 
 func parse(args []string) (settings, error) {
 	s := settings{burst: 16, gap: 2 * time.Millisecond, idle: 30 * time.Minute, piece: wire.ChunkSize}
-	found, operands, err := getopt.Parse(args, options())
+	given := map[string]bool{}
+	operands, err := dropin.Parse(args, options(), func(f getopt.Found) error {
+		given[f.Name] = true
+		return s.set(f)
+	})
 	if err != nil {
 		return s, err
-	}
-	given := map[string]bool{}
-	for _, f := range found {
-		given[f.Name] = true
-		if err := s.set(f); err != nil {
-			return s, err
-		}
-	}
-	if s.help || s.version {
-		return s, nil
 	}
 	switch {
 	case len(operands) != 1:
@@ -118,18 +112,12 @@ func parse(args []string) (settings, error) {
 }
 
 func (s *settings) set(f getopt.Found) (err error) {
-	number := func(low, high int64) int64 {
-		n, e := strconv.ParseInt(f.Value, 10, 64)
-		if e != nil || n < low || n > high {
-			err = fmt.Errorf("option -%s %s: want a number from %d to %d", f.Name, f.Value, low, high)
-		}
+	number := func(low, high int64) (n int64) {
+		n, err = f.Number(low, high)
 		return n
 	}
-	address := func() netip.Addr {
-		a, e := netip.ParseAddr(f.Value)
-		if e != nil || !a.Is4() {
-			err = fmt.Errorf("option -%s %s: want an IPv4 address", f.Name, f.Value)
-		}
+	address := func() (a netip.Addr) {
+		a, err = f.IPv4()
 		return a
 	}
 	switch f.Name {
@@ -176,10 +164,6 @@ func (s *settings) set(f getopt.Found) (err error) {
 		s.raw = true
 	case "d":
 		s.debug = true
-	case "v":
-		s.version = true
-	case "h":
-		s.help = true
 	}
 	return err
 }

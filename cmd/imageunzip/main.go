@@ -7,38 +7,27 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/cmd/internal/outfile"
 	"loadnode/transfer/disk"
 	"loadnode/transfer/install"
 	"loadnode/transfer/ndz"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
+func main() { dropin.Main(run) }
+
+var about = dropin.About{Name: "imageunzip", Speaks: "reads ndz V1 to V4", Usage: usage, Mistake: 1}
 
 // run is the whole program. It returns the exit code: 0, or 1 for any error.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, std dropin.Streams) int {
 	s, err := parse(args)
-	switch {
-	case err != nil:
-		fmt.Fprintf(stderr, "imageunzip: %v\nTry imageunzip -h.\n", err)
-		return 1
-	case s.help:
-		fmt.Fprint(stdout, usage)
-		return 0
-	case s.version:
-		fmt.Fprintf(stdout, "imageunzip (loadnode), reads ndz V1 to V4\n")
-		return 0
+	if err != nil {
+		return about.Explain(err, std)
 	}
-	p := program{settings: s, stdout: stdout, stderr: stderr}
-	err = p.expand(ctx, stdin)
+	p := program{settings: s, stdout: std.Out, stderr: std.Err}
+	err = p.expand(ctx, std.In)
 	if err == nil && p.size != nil {
 		err = p.grow(ctx)
 	}
@@ -46,7 +35,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			err = context.Cause(ctx) // which signal it was
 		}
-		fmt.Fprintf(stderr, "imageunzip: %v\n", err)
+		fmt.Fprintf(std.Err, "imageunzip: %v\n", err)
 		return 1
 	}
 	return 0
@@ -61,14 +50,11 @@ type program struct {
 
 func (p *program) expand(ctx context.Context, stdin io.Reader) error {
 	if p.manifest != "" {
-		f, err := os.Open(p.manifest)
+		m, err := dropin.Manifest(p.manifest)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		if p.known, err = ndz.DecodeManifest(f); err != nil {
-			return fmt.Errorf("%s: %w", p.manifest, err)
-		}
+		p.known = m
 	}
 	in := stdin
 	if p.input != "-" {

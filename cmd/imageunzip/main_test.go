@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/transfer/ndz"
 )
 
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // call runs the program and returns what it gave back.
 func call(stdin io.Reader, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = run(context.Background(), args, stdin, &out, &errs)
+	code = run(context.Background(), args, dropin.Streams{In: stdin, Out: &out, Err: &errs})
 	return code, out.String(), errs.String()
 }
 
@@ -141,7 +142,7 @@ func TestRefusals(t *testing.T) {
 		{nil, []string{"-I", in, out}, "-I is for stdout"},
 		{nil, []string{"-zp1", in, out}, "one thing only"},
 		{nil, []string{"-px", in, out}, "32 bits"},
-		{nil, []string{"-W-1", in, out}, "megabytes"},
+		{nil, []string{"-W-1", in, out}, "want a number from 0"},
 		{nil, []string{"--manifest", filepath.Join(dir, "missing"), in, out}, "no such file"},
 		{nil, []string{"--manifest", in, in, out}, "manifest is damaged"},
 		{nil, []string{"--manifest", list, in, out}, "of the image) is damaged: SHA-256"},
@@ -186,7 +187,7 @@ func TestRefusals(t *testing.T) {
 	require.Contains(t, stderr, "no space left")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	require.Equal(t, 1, run(ctx, []string{in, out}, nil, io.Discard, io.Discard))
+	require.Equal(t, 1, run(ctx, []string{in, out}, dropin.Streams{Out: io.Discard, Err: io.Discard}))
 	require.NoFileExists(t, out)
 }
 

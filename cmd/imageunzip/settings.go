@@ -1,13 +1,12 @@
 package main
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"runtime"
 	"strconv"
-	"strings"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/cmd/internal/getopt"
 	"loadnode/transfer/disk/ptable"
 	"loadnode/transfer/grow"
@@ -53,7 +52,7 @@ func options() []getopt.Option {
 		{Name: "resize", Arg: true}, {Name: "clip"},
 		{Name: "c", Refused: v4}, {Name: "a", Refused: v4}, {Name: "e", Refused: v4}, {Name: "k", Refused: v4},
 	}
-	for _, c := range "vdhzoOnCNIfE" {
+	for _, c := range "dzoOnCNIfE" {
 		list = append(list, getopt.Option{Name: string(c)})
 	}
 	return list
@@ -68,7 +67,6 @@ type settings struct {
 	noGaps, readBack bool
 	manifest         string
 	workers          int
-	help, version    bool
 	slice            int          // -s, 0 without
 	kind             *ptable.Type // -D
 	uuid             *[16]byte    // -u
@@ -86,17 +84,9 @@ const chunkMemory = 9
 
 func parse(args []string) (settings, error) {
 	s := settings{workers: runtime.GOMAXPROCS(0)}
-	found, operands, err := getopt.Parse(args, options())
+	operands, err := dropin.Parse(args, options(), s.set)
 	if err != nil {
 		return s, err
-	}
-	for _, f := range found {
-		if err := s.set(f); err != nil {
-			return s, err
-		}
-	}
-	if s.help || s.version {
-		return s, nil
 	}
 	if s.crc && s.headers {
 		return s, errors.New("-C needs the data that -N leaves alone")
@@ -138,12 +128,12 @@ func (s *settings) agree() error {
 	return nil
 }
 
-func (s *settings) set(f getopt.Found) error {
+func (s *settings) set(f getopt.Found) (err error) {
+	number := func(low, high int64) (n int64) {
+		n, err = f.Number(low, high)
+		return n
+	}
 	switch f.Name {
-	case "v":
-		s.version = true
-	case "h":
-		s.help = true
 	case "d":
 		s.debug++
 	case "o":
@@ -164,20 +154,12 @@ func (s *settings) set(f getopt.Found) error {
 		s.clip = true
 	case "E":
 		s.discard = true
-	case "s", "M", "r":
-		bits := map[string]int{"s": 11, "M": 40, "r": 16}[f.Name]
-		v, err := strconv.ParseUint(f.Value, 10, bits)
-		if err != nil || v == 0 && f.Name != "r" {
-			return fmt.Errorf("option -%s %s: want a number", f.Name, f.Value)
-		}
-		switch f.Name {
-		case "s":
-			s.slice = int(v)
-		case "M":
-			s.max = int64(v) * ndz.SectorSize
-		case "r":
-			s.retries = int(v)
-		}
+	case "s":
+		s.slice = int(number(1, 1<<11-1))
+	case "M":
+		s.max = number(1, 1<<40-1) * ndz.SectorSize
+	case "r":
+		s.retries = int(number(0, 1<<16-1))
 	case "D":
 		t, err := ptable.ParseType(f.Value)
 		if err != nil {
@@ -185,11 +167,9 @@ func (s *settings) set(f getopt.Found) error {
 		}
 		s.kind = &t
 	case "u":
-		b, err := hex.DecodeString(strings.ReplaceAll(f.Value, "-", ""))
-		if err != nil || len(b) != 16 {
-			return fmt.Errorf("option -u %s: want a UUID of 32 hexadecimal digits", f.Value)
-		}
-		s.uuid = (*[16]byte)(b)
+		var id [16]byte
+		id, err = f.UUID()
+		s.uuid = &id
 	case "resize":
 		size, err := grow.ParseSize(f.Value)
 		if err != nil {
@@ -213,13 +193,9 @@ func (s *settings) set(f getopt.Found) error {
 			s.fill, s.pattern = install.Pattern, uint32(v)
 		}
 	case "W":
-		mb, err := strconv.ParseUint(f.Value, 10, 31)
-		if err != nil {
-			return fmt.Errorf("option -W %s: want megabytes", f.Value)
-		}
-		if mb > 0 {
+		if mb := number(0, 1<<31-1); mb > 0 {
 			s.workers = max(1, min(s.workers, int(mb)/chunkMemory))
 		}
 	}
-	return nil
+	return err
 }

@@ -6,41 +6,30 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/cmd/internal/outfile"
 	"loadnode/transfer/disk"
 	"loadnode/transfer/imagezip"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
+func main() { dropin.Main(run) }
+
+var about = dropin.About{Name: "imagezip", Speaks: "writes ndz V1, V3 and V4", Usage: usage, Mistake: 1}
 
 // run is the whole program. It returns the exit code: 0, or 1 for any error.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, std dropin.Streams) int {
 	s, err := parse(args)
-	switch {
-	case err != nil:
-		fmt.Fprintf(stderr, "imagezip: %v\nTry imagezip -h.\n", err)
-		return 1
-	case s.help:
-		fmt.Fprint(stdout, usage)
-		return 0
-	case s.version:
-		fmt.Fprintf(stdout, "imagezip (loadnode), writes ndz V1, V3 and V4\n")
-		return 0
+	if err != nil {
+		return about.Explain(err, std)
 	}
-	p := program{settings: s, machine: thisMachine(), ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr}
+	p := program{settings: s, machine: thisMachine(), ctx: ctx, stdin: std.In, stdout: std.Out, stderr: std.Err}
 	if err := p.capture(); err != nil {
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			err = context.Cause(ctx) // which signal it was
 		}
-		fmt.Fprintf(stderr, "imagezip: %v\n", err)
+		fmt.Fprintf(std.Err, "imagezip: %v\n", err)
 		return 1
 	}
 	return 0

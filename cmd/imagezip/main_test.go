@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/transfer/ndz"
 )
 
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // call runs the program and returns what it gave back.
 func call(stdin io.Reader, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = run(context.Background(), args, stdin, &out, &errs)
+	code = run(context.Background(), args, dropin.Streams{In: stdin, Out: &out, Err: &errs})
 	return code, out.String(), errs.String()
 }
 
@@ -284,7 +285,7 @@ func TestFailureLeavesNothing(t *testing.T) {
 	require.NoError(t, os.WriteFile(in, make([]byte, 5<<20), 0o600))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	require.Equal(t, 1, run(ctx, []string{"-r", in, out}, nil, io.Discard, io.Discard))
+	require.Equal(t, 1, run(ctx, []string{"-r", in, out}, dropin.Streams{Out: io.Discard, Err: io.Discard}))
 	require.Equal(t, []string{"in"}, entries(t, dir))
 	code, _, stderr = call(nil, "-r", in, "/dev/full")
 	require.Equal(t, 1, code)

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"loadnode/cmd/internal/dropin"
 	"loadnode/cmd/internal/getopt"
 	"loadnode/transfer/imagezip"
 	"loadnode/transfer/ndz"
@@ -72,7 +72,7 @@ func options() []getopt.Option {
 	for _, c := range "zcFSsIRHUPu" {
 		list = append(list, getopt.Option{Name: string(c), Arg: true})
 	}
-	for _, c := range "vhdiorflnZDNL13Xx" {
+	for _, c := range "diorflnZDNL13Xx" {
 		list = append(list, getopt.Option{Name: string(c)})
 	}
 	return list
@@ -80,28 +80,20 @@ func options() []getopt.Option {
 
 // settings are a command line, understood.
 type settings struct {
-	options             imagezip.Options
-	input, output       string
-	base, signature     string // files
-	help, version, info bool
-	dots, noSync        bool
-	plain               bool // -3
-	debug               int
+	options         imagezip.Options
+	input, output   string
+	base, signature string // files
+	info            bool
+	dots, noSync    bool
+	plain           bool // -3
+	debug           int
 }
 
 func parse(args []string) (settings, error) {
 	s := settings{options: imagezip.Options{Level: ndz.DefaultLevel, MinFree: imagezip.DefaultMinFree}}
-	found, operands, err := getopt.Parse(args, options())
+	operands, err := dropin.Parse(args, options(), s.set)
 	if err != nil {
 		return s, err
-	}
-	for _, f := range found {
-		if err := s.set(f); err != nil {
-			return s, err
-		}
-	}
-	if s.help || s.version {
-		return s, nil
 	}
 	want := 2
 	if s.info {
@@ -153,10 +145,6 @@ func (s *settings) check() error {
 func (s *settings) set(f getopt.Found) (err error) {
 	o := &s.options
 	switch f.Name {
-	case "v":
-		s.version = true
-	case "h":
-		s.help = true
 	case "d":
 		s.debug++
 	case "i":
@@ -234,11 +222,9 @@ func (s *settings) number(f getopt.Found) (err error) {
 		n, err = number(f, "a percentage", 1, 100)
 		o.Threshold = int(n)
 	case "u":
-		b, bad := hex.DecodeString(strings.ReplaceAll(f.Value, "-", ""))
-		if bad != nil || len(b) != len(o.UUID) || [16]byte(b) == [16]byte{} {
-			return fmt.Errorf("option -u %s: want 32 hexadecimal digits, not all zero", f.Value)
+		if o.UUID, err = f.UUID(); err == nil && o.UUID == [16]byte{} {
+			return fmt.Errorf("option %s: want digits that are not all zero", f)
 		}
-		o.UUID = [16]byte(b)
 	}
 	return err
 }

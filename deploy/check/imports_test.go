@@ -99,7 +99,7 @@ var table = []rule{
 	{"agent/initramfs", []string{"events"}, []string{"x/sys", "dhcp"}},
 	{"agent/initramfs/module", nil, []string{"x/sys"}},
 
-	{"cmd/internal", nil, nil},
+	{"cmd/internal", []string{"transfer/ndz"}, nil},
 	{"cmd/omf", []string{"...", "cmd/internal/..."}, []string{"cobra", "pflag", "prometheus", "yaml", "x/sys", "x/sync", "cloudevents", "nats.go", "nkeys", "compress"}},
 	{"cmd/omf-agent", []string{"events", "bus", "agent", "agent/initramfs", "agent/legacy/...", "transfer/..."}, []string{"x/sys", "cloudevents"}},
 	{"cmd/frisbee", []string{"transfer/...", "cmd/internal/..."}, nil},
