@@ -30,10 +30,13 @@ const (
 	// for a second time, probe later; in between it rests, first for rest, then
 	// longer.
 	leap, climb, probe = 2.0, 1.15, 1.05
-	rest, restMax      = time.Second, 16 * time.Second
+	rest, restMax      = time.Second / 2, 16 * time.Second
 	// A rate that was taken before is regained soon after a hiccup, by steps of
 	// regain, but for the last part, which the usual probes find.
 	regain, recall = 1.5, 0.9
+	// After as many probes that were taken the limit was not one: the probes
+	// grow, each twice the one before, up to strideMax.
+	sure, strideMax = 2, 1.5
 	// near: who takes at least this part of what most can take is not left behind.
 	near = 0.85
 )
@@ -79,19 +82,21 @@ const (
 
 // adapter holds the rate of one session. It is guarded by Server.mu.
 type adapter struct {
-	cap    int64
-	rate   int64
-	phase  phase
-	step   time.Time // the rate changed
-	quiet  time.Time // no probe before
-	pause  time.Duration
-	every  time.Duration // between two reports of a client
-	usual  float64       // trouble of the median client
-	limit  float64       // what most could take, when last found; 0: not found
-	proven float64       // the highest rate that most have taken; 0: none yet
-	doubt  bool          // a rate that was proven was too much since
-	looked time.Time     // at reports
-	began  float64       // sent when the rate changed
+	cap     int64
+	rate    int64
+	phase   phase
+	step    time.Time // the rate changed
+	quiet   time.Time // no probe before
+	pause   time.Duration
+	stride  float64       // by what the next probe multiplies the rate
+	strides int           // probes that most have taken, one after the other
+	every   time.Duration // between two reports of a client
+	usual   float64       // trouble of the median client
+	limit   float64       // what most could take, when last found; 0: not found
+	proven  float64       // the highest rate that most have taken; 0: none yet
+	doubt   bool          // a rate that was proven was too much since
+	looked  time.Time     // at reports
+	began   float64       // sent when the rate changed
 
 	// Clients without reports.
 	last     time.Time
@@ -110,7 +115,7 @@ type adapter struct {
 }
 
 func newAdapter(cap int64) *adapter {
-	return &adapter{cap: cap, rate: max(min(cap/startPart, startRate), 1), pause: rest, every: reportEvery}
+	return &adapter{cap: cap, rate: max(min(cap/startPart, startRate), 1), pause: rest, stride: probe, every: reportEvery}
 }
 
 // set changes the rate.
@@ -155,6 +160,7 @@ func (a *adapter) consider(now time.Time, clients *table) int64 {
 	switch {
 	case bad > good:
 		most := a.takes[len(a.takes)/2]
+		a.confirm(most)
 		a.fall(most, now)
 		a.limit = most
 	case bad > 0 && a.limit > 0 && a.takes[0] >= near*a.limit && a.takes[0] < float64(a.rate):
@@ -169,17 +175,36 @@ func (a *adapter) consider(now time.Time, clients *table) int64 {
 	case climb*float64(a.rate) <= recall*a.proven:
 		a.set(min(regain*float64(a.rate), recall*a.proven), now)
 	case now.After(a.quiet):
-		a.set(probe*float64(a.rate), now)
+		a.set(a.stride*float64(a.rate), now)
+		if a.strides++; a.strides >= sure {
+			a.stride = min(1+2*(a.stride-1), strideMax)
+		}
 	}
 	return a.rate
 }
 
 // prove notes that most take the rate, and reports whether it cannot grow.
 func (a *adapter) prove() bool {
-	if r := float64(a.rate); r >= recall*a.proven {
+	r := float64(a.rate)
+	if r >= recall*a.proven {
 		a.proven, a.doubt = max(r, a.proven), false
 	}
+	if a.limit > 0 {
+		a.limit = max(r, a.limit)
+	}
 	return a.rate == a.cap
+}
+
+// confirm sets how long to rest after a fall: ever longer while the same limit
+// is found again and again.
+func (a *adapter) confirm(limit float64) {
+	switch {
+	case a.phase == leaping:
+	case limit >= near*a.limit && limit*near <= a.limit:
+		a.pause = min(2*a.pause, restMax)
+	default:
+		a.pause = rest
+	}
 }
 
 // fall reduces the rate to what was taken, less a little so that queues empty.
@@ -197,10 +222,10 @@ func (a *adapter) fall(took float64, now time.Time) {
 		least = float64(a.rate) / leap // which was no trouble
 	}
 	a.set(min(max(margin*took, least), float64(a.rate)), now)
+	a.stride, a.strides = probe, 0
 	if a.phase != leaping {
 		a.phase = probing
 		a.quiet = now.Add(a.pause)
-		a.pause = min(2*a.pause, restMax)
 		return
 	}
 	a.phase = climbing

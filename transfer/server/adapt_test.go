@@ -48,30 +48,71 @@ func TestGuessing(t *testing.T) {
 	require.EqualValues(t, cap, a.rate)
 }
 
+// takers are clients which report, one per rate that they can take.
+type takers struct {
+	a   *adapter
+	tab *table
+	now time.Time
+}
+
+func newTakers(clients int) *takers {
+	m := &takers{a: newAdapter(10_000_000_000), tab: newTable(), now: time.Unix(1000, 0)}
+	for i := range clients {
+		m.tab.join(addr(i), uint32(i+1), m.now)
+	}
+	return m
+}
+
+// step passes the time between two reports and gives the rate after it.
+func (m *takers) step(takes ...int64) int64 {
+	m.now = m.now.Add(100 * time.Millisecond)
+	m.a.sent += float64(m.a.rate) / 10 / (WireBlock * 8)
+	for i, most := range takes {
+		v := &m.tab.touch(addr(i), m.now).view
+		v.heard, v.voted, v.vote, v.took = m.now, m.now, fine, float64(min(most, m.a.rate))
+		if most < m.a.rate {
+			v.vote = tooFast
+		}
+	}
+	return m.a.consider(m.now, m.tab)
+}
+
+// TestOldLimit: what a hiccup at the beginning looked like does not bind the
+// rate once most take more: then one client alone does not reduce it, and it
+// grows ever faster.
+func TestOldLimit(t *testing.T) {
+	const can = 2_000_000_000
+	m := newTakers(4)
+	for m.step(can, can, can, can) < 400_000_000 {
+	}
+	for range 2 {
+		m.step(50_000_000, 50_000_000, 50_000_000, 50_000_000)
+	}
+	low := m.a.rate
+	require.Less(t, low, int64(200_000_000))
+	var rates []int64
+	for range 25 {
+		rates = append(rates, m.step(can, can, can, can))
+	}
+	found := rates[len(rates)-1]
+	require.Greater(t, found, int64(1_500_000_000), "%d", rates)
+	fell := m.a.reducing
+	for range 20 {
+		m.step(10*can, 10*can, 10*can, 100_000_000)
+	}
+	require.Equal(t, fell, m.a.reducing, "one of four, which takes what all took at first")
+	require.GreaterOrEqual(t, m.a.rate, found)
+}
+
 // TestHiccup: a rate that was taken for long is soon regained after all
 // receivers were held up once; when it is too much twice, it is given up.
 func TestHiccup(t *testing.T) {
 	const sustained = 800_000_000
-	now := time.Unix(1000, 0)
-	a, tab := newAdapter(10_000_000_000), newTable()
-	for i := range 4 {
-		tab.join(addr(i), uint32(i+1), now)
-	}
-	step := func(takes int64) int64 {
-		now = now.Add(100 * time.Millisecond)
-		a.sent += float64(a.rate) / 10 / (WireBlock * 8)
-		for i := range 4 {
-			v := &tab.touch(addr(i), now).view
-			v.heard, v.voted, v.vote, v.took = now, now, fine, float64(min(takes, a.rate))
-			if takes < a.rate {
-				v.vote = tooFast
-			}
-		}
-		return a.consider(now, tab)
-	}
+	m := newTakers(4)
+	a := m.a
 	steps := func(n int, takes int64) (rate int64) {
 		for range n {
-			rate = step(takes)
+			rate = m.step(takes, takes, takes, takes)
 		}
 		return rate
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"loadnode/transfer/mcast"
@@ -67,6 +68,7 @@ func (s *Server) handle(p *wire.Packet, d mcast.Datagram, now time.Time) error {
 		}
 		s.active = now
 		ask := s.wants(now)
+		e.asked, e.asks = now, 1
 		s.mu.Unlock()
 		return s.answerJoin(p, d, ask)
 	case wire.Request:
@@ -101,8 +103,16 @@ func (s *Server) handle(p *wire.Packet, d mcast.Datagram, now time.Time) error {
 			s.poke()
 		}
 	}
+	ask := s.remind(from, now)
 	s.mu.Unlock()
-	return nil
+	if ask.Every == 0 {
+		return nil
+	}
+	question := s.question(ask)
+	if s.alone(from, question) {
+		return nil
+	}
+	return s.cfg.Conn.Send([][]byte{question})
 }
 
 // reportEvery is the least mean time between two reports of a client, and
@@ -128,6 +138,45 @@ func (s *Server) wants(now time.Time) (a wire.Ask) {
 		a.Burst = reportsFirst
 	}
 	return a
+}
+
+// A question for reports that was lost leaves a client mute. It is asked again
+// when it says something else, after remindAfter and then each time twice as long,
+// up to asksMost times: those of the original generations never answer.
+const (
+	remindAfter = 300 * time.Millisecond
+	asksMost    = 6
+)
+
+// remind gives the question for reports that the client at addr is to be asked
+// again, if it is. The caller holds s.mu.
+func (s *Server) remind(addr netip.Addr, now time.Time) (a wire.Ask) {
+	e := s.clients.latest[addr]
+	switch {
+	case s.adapt == nil || e == nil || !e.here(now) || !e.view.heard.IsZero() || e.asks >= asksMost:
+		return a
+	case e.asks > 0 && now.Sub(e.asked) < remindAfter<<(e.asks-1):
+		return a
+	}
+	e.asked, e.asks = now, e.asks+1
+	return s.wants(now)
+}
+
+// question asks whoever gets it for reports.
+func (s *Server) question(a wire.Ask) []byte {
+	p := wire.Packet{Type: wire.TypeRequest, Subtype: wire.Reports, Source: s.source, Ask: a}
+	return p.Append(nil)
+}
+
+// alone sends something to one client alone, and says whether it can: one which
+// shares our address cannot be reached by unicast, it would be us.
+func (s *Server) alone(addr netip.Addr, b []byte) bool {
+	if addr == s.cfg.Conn.Addr().Addr() || !s.cfg.Conn.Group().Addr().IsMulticast() {
+		return false
+	}
+	// Nobody behind that address any more is no reason to stop serving.
+	_ = s.cfg.Conn.SendTo(s.peer(addr), b)
+	return true
 }
 
 // seniorPart: who missed no more than this part of the chunks, 1 in so many, was
@@ -229,14 +278,9 @@ func (s *Server) answerJoin(p *wire.Packet, d mcast.Datagram, want wire.Ask) err
 	if err := s.cfg.Conn.Send([][]byte{answer}); err != nil {
 		return err
 	}
-	// A client which shares our address cannot be reached by unicast: it would be us.
-	if d.From.Addr() != s.cfg.Conn.Addr().Addr() && s.cfg.Conn.Group().Addr().IsMulticast() {
-		// Nobody behind that address any more is no reason to stop serving.
-		_ = s.cfg.Conn.SendTo(s.peer(d.From.Addr()), answer)
-	}
+	s.alone(d.From.Addr(), answer)
 	if want.Every > 0 {
-		ask := wire.Packet{Type: wire.TypeRequest, Subtype: wire.Reports, Source: s.source, Ask: want}
-		if err := s.cfg.Conn.Send([][]byte{ask.Append(nil)}); err != nil {
+		if err := s.cfg.Conn.Send([][]byte{s.question(want)}); err != nil {
 			return err
 		}
 	}

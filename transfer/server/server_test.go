@@ -183,6 +183,48 @@ func TestJoinIsAnsweredBothWays(t *testing.T) {
 	})
 }
 
+// TestMuteClientsAreAskedAgain: the question for reports may be lost. A client
+// that does not answer hears it some times more, alone, one whose join was not
+// heard at once; who answered is left in peace.
+func TestMuteClientsAreAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		img := image(3)
+		b := start(t, Config{Image: img})
+		mute, nameless, answering := b.peer(1, img), b.peer(2, img), b.peer(3, img)
+		asked := func(p *peer) (n int) {
+			synctest.Wait()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			for _, w := range p.others {
+				if w.Subtype == wire.Reports && w.Type == wire.TypeRequest {
+					n++
+				}
+			}
+			p.others = nil
+			return n
+		}
+		mute.join(1)
+		answering.join(3)
+		require.Equal(t, 2, asked(mute), "every question goes to all")
+		require.Equal(t, 2, asked(answering))
+		answering.send(wire.Packet{Type: wire.TypeReply, Subtype: wire.Reports, ClientID: 3, Report: wire.Report{LastChunk: -1}})
+		nameless.whole(0)
+		require.Equal(t, 3, asked(nameless))
+		mute.whole(0)
+		require.Zero(t, asked(mute), "the answer may still come")
+		total := 0
+		for range 120 {
+			time.Sleep(500 * time.Millisecond)
+			mute.whole(1)
+			answering.whole(1)
+			total += asked(mute)
+		}
+		require.Equal(t, asksMost-1, total)
+		require.Zero(t, asked(answering))
+		b.end()
+	})
+}
+
 // TestHostileRequests: what aborted an original server does nothing here.
 func TestHostileRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

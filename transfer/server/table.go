@@ -42,9 +42,11 @@ type entry struct {
 	// came is when this client, by its id, joined for the first time: it may
 	// repeat that after an outage. Zero if its join was not heard.
 	came   time.Time
-	losses float64 // repairs, decaying
-	missed int     // chunks that had been begun when it came
-	round  uint64  // of the plan's clock, when it came
+	asked  time.Time // for reports, the last time
+	asks   int       // how often
+	losses float64   // repairs, decaying
+	missed int       // chunks that had been begun when it came
+	round  uint64    // of the plan's clock, when it came
 	view   view
 }
 

@@ -91,7 +91,7 @@ func (v *view) report(r wire.Report, rec *recent, step time.Time, began uint64, 
 	pure := fresh && int64(began)-int64(was.seq) <= sent/8
 	waits := v.lag - v.low
 	switch {
-	case waits > patientLag && stretched && (fresh || v.lag > lagged+patientLag/2), pure && loss > usual*3/2+chanceLoss:
+	case waits > patientLag && stretched && (pure || v.lag > lagged+patientLag/2), pure && loss > usual*3/2+chanceLoss:
 		v.vote = tooFast
 	case pure && waits <= patientLag:
 		v.vote = fine
