@@ -3,19 +3,16 @@ package legacy
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"loadnode/agent/legacy/internal/transcript"
+	"loadnode/internal/vectors"
 )
 
 func TestQuotingOfTheOriginal(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(transcript.Dir(t), "omf-lineserializer-vectors.json"))
-	require.NoError(t, err)
+	raw := vectors.Read(t, "omf/"+"omf-lineserializer-vectors.json")
 	var v struct {
 		Encode []struct {
 			In  []any

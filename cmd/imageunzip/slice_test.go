@@ -16,29 +16,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/tool"
+	"loadnode/internal/vectors"
 	"loadnode/transfer/disk/ptable"
 	"loadnode/transfer/ndz"
 )
-
-func tool(t *testing.T, stdin, name string, args ...string) string {
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			cmd := exec.Command(p, args...)
-			cmd.Stdin = strings.NewReader(stdin)
-			out, err := cmd.CombinedOutput()
-			require.NoError(t, err, "%s", out)
-			return string(out)
-		}
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
 
 // partitioned is a disk full of noise with partitions, the second of them where and as long as said, in sectors.
 func partitioned(t *testing.T, label string, start, sectors int) string {
 	path := filepath.Join(t.TempDir(), "disk")
 	require.NoError(t, os.WriteFile(path, bytes.Repeat([]byte{0xee}, 10<<20), 0o600))
-	tool(t, fmt.Sprintf("label: %s\nstart=2048, size=2048\nstart=%d, size=%d\n", label, start, sectors), "sfdisk", "-q", "--wipe", "never", path)
+	tool.Feed(t, fmt.Sprintf("label: %s\nstart=2048, size=2048\nstart=%d, size=%d\n", label, start, sectors), "sfdisk", "-q", "--wipe", "never", path)
 	return path
 }
 
@@ -78,10 +66,10 @@ func TestSlice(t *testing.T) {
 		require.True(t, ok)
 		if label == "gpt" {
 			require.Equal(t, "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F", part.GUID.String())
-			require.Contains(t, tool(t, "", "sgdisk", "-v", path), "No problems found")
+			require.Contains(t, tool.Run(t, "sgdisk", "-v", path), "No problems found")
 		} else {
 			require.EqualValues(t, 0x82, part.Type)
-			require.Contains(t, tool(t, "", "sfdisk", "-V", path), "No errors")
+			require.Contains(t, tool.Run(t, "sfdisk", "-V", path), "No errors")
 		}
 
 		// What does not fit is refused before anything is written; from a pipe when it is seen.
@@ -146,27 +134,24 @@ func TestDirectAndDiscard(t *testing.T) {
 // The checksum is that of the expanded image with zeros for free space; the images of the original programs say what
 // that is.
 func TestVectors(t *testing.T) {
-	const dir = "../../../shared/vectors/ndz/"
 	for name, digest := range map[string]string{
 		"v3-ext4.ndz":         "36c681d81ddcdd89f1976f56d980804149c9826f0ca91215897445294bad2275",
 		"v4-uuid-ext4.ndz":    "36c681d81ddcdd89f1976f56d980804149c9826f0ca91215897445294bad2275",
 		"v3-short-sector.ndz": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
 	} {
-		if _, err := os.Stat(dir + name); err != nil {
-			t.Skip("the test vectors are not here")
-		}
+		in := vectors.Path(t, "ndz/"+name)
 		out := filepath.Join(t.TempDir(), "out")
-		code, _, stderr := call(nil, "-z", dir+name, out)
+		code, _, stderr := call(nil, "-z", in, out)
 		require.Zero(t, code, stderr)
 		got, err := os.ReadFile(out)
 		require.NoError(t, err)
 		require.Equal(t, digest, fmt.Sprintf("%x", sha256.Sum256(got)), name)
-		code, stdout, stderr := call(nil, "-C", dir+name)
+		code, stdout, stderr := call(nil, "-C", in)
 		require.Zero(t, code, stderr)
 		require.Equal(t, fmt.Sprintf("%08x\n", crc32.ChecksumIEEE(got)), stdout)
 	}
 	const uuid = "00112233445566778899aabbccddeeff"
-	v4 := dir + "v4-uuid-ext4.ndz"
+	v4 := vectors.Path(t, "ndz/v4-uuid-ext4.ndz")
 	out := filepath.Join(t.TempDir(), "out")
 	code, _, stderr := call(nil, "-u", uuid, v4, out)
 	require.Zero(t, code, stderr)
@@ -195,7 +180,7 @@ func TestResize(t *testing.T) {
 	path := partitioned(t, "gpt", 4096, 8192)
 	fs := filepath.Join(t.TempDir(), "fs")
 	require.NoError(t, os.WriteFile(fs, make([]byte, 4<<20), 0o600))
-	tool(t, "", "mkfs.ext4", "-q", fs)
+	tool.Run(t, "mkfs.ext4", "-q", fs)
 	b, err := os.ReadFile(fs)
 	require.NoError(t, err)
 	whole, err := os.ReadFile(path)
@@ -225,13 +210,13 @@ func TestResize(t *testing.T) {
 	require.NoError(t, exec.Command("sync", dev).Run())
 	got := table(t, back)
 	require.Empty(t, got.Notes)
-	require.Contains(t, tool(t, "", "sgdisk", "-v", back), "No problems found")
+	require.Contains(t, tool.Run(t, "sgdisk", "-v", back), "No problems found")
 	part, _ := got.Partition(2)
 	require.Greater(t, part.Sectors*512, uint64(16<<20))
 	disk, err := os.ReadFile(back)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(fs, disk[part.Start*512:part.End()*512], 0o600))
-	tool(t, "", "e2fsck", "-fn", fs)
+	tool.Run(t, "e2fsck", "-fn", fs)
 	code, _, stderr = call(nil, "--resize", "1M", image, dev)
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "the image is written; ")

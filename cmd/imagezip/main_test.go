@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"loadnode/cmd/internal/dropin"
+	"loadnode/internal/tool"
 	"loadnode/transfer/ndz"
 )
 
@@ -77,18 +77,10 @@ func TestFileToFileAndStdout(t *testing.T) {
 }
 
 func TestFilesystem(t *testing.T) {
-	mke2fs, err := exec.LookPath("mke2fs")
-	if err != nil {
-		mke2fs = "/usr/sbin/mke2fs"
-	}
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "fs"), filepath.Join(dir, "fs.ndz")
 	require.NoError(t, os.WriteFile(in, make([]byte, 16<<20), 0o600))
-	if msg, err := exec.Command(mke2fs, "-q", "-F", "-t", "ext4", "-L", "root", in).CombinedOutput(); errors.Is(err, os.ErrNotExist) {
-		t.Skip("mke2fs is not installed (package e2fsprogs)")
-	} else {
-		require.NoError(t, err, "%s", msg)
-	}
+	tool.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", in)
 	code, stdout, stderr := call(nil, "-i", in)
 	require.Zero(t, code, stderr)
 	require.Contains(t, stdout, `ext4 "root", 32768 sectors`)

@@ -73,11 +73,14 @@ var table = []rule{
 	{"transfer/imagezip/ntfs", []string{"transfer/imagezip/free"}, nil},
 	{"transfer/imagezip/swap", []string{"transfer/imagezip/free"}, nil},
 	{"transfer/imagezip/probe", []string{"transfer/imagezip/free"}, nil},
-	{"transfer/imagezip/roundtrip", []string{"transfer/imagezip", "transfer/imagezip/free", "transfer/ndz", "transfer/disk", "transfer/install"}, []string{"x/sys", "testify"}},
+	{"transfer/imagezip/roundtrip", []string{"internal/tool", "transfer/imagezip", "transfer/imagezip/free", "transfer/ndz", "transfer/disk", "transfer/install"}, []string{"x/sys", "testify"}},
 	{"transfer/wire", nil, nil},
 	{"transfer/mcast", nil, []string{"x/net", "x/sys"}},
 	{"transfer/server", []string{"transfer/wire", "transfer/mcast", "transfer/ndz"}, []string{"x/sync", "x/sys"}},
 	{"transfer/client", []string{"transfer/wire", "transfer/mcast", "transfer/ndz", "transfer/install"}, []string{"x/sync"}},
+
+	{"internal/tool", nil, []string{"testify"}},
+	{"internal/vectors", nil, []string{"testify"}},
 
 	{"handler", []string{"events", "bus", "handler/..."}, []string{"cloudevents", "x/sync"}},
 	{"handler/job", []string{"events"}, []string{"cloudevents"}},
@@ -93,7 +96,7 @@ var table = []rule{
 
 	{"frisbeesvc/compat", []string{"events", "bus"}, nil},
 	{"frisbeesvc", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
-	{"agent/legacy/internal/transcript", nil, []string{"testify"}},
+	{"agent/legacy/internal/transcript", []string{"internal/vectors"}, []string{"testify"}},
 	{"agent", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
 
 	{"agent/initramfs", []string{"events"}, []string{"x/sys", "dhcp"}},

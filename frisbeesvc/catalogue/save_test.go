@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/events"
+	"loadnode/internal/vectors"
 	"loadnode/transfer/ndz"
 )
 
@@ -182,13 +183,7 @@ func TestTruncated(t *testing.T) {
 		return writeImage(t, 3, 20000, map[uint64][]byte{0: mbr(parts...), 64: noise}, 0, 64)
 	}
 	first := func(data []byte) []byte { return data[:ndz.ChunkSize] }
-	vector := func(name string) []byte {
-		data, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", "vectors", "ndz", name))
-		if err != nil {
-			t.Skipf("no test vectors here: %v", err)
-		}
-		return data
-	}
+	vector := func(name string) []byte { return vectors.Read(t, "ndz/"+name) }
 	described := func(data []byte) uint64 {
 		h, err := ndz.ParseHeader(data)
 		require.NoError(t, err)
@@ -231,10 +226,7 @@ func TestTruncated(t *testing.T) {
 // Cut after any chunk, an image of a real filesystem is never taken for whole
 // as long as a used block is missing.
 func TestTruncatedFilesystem(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", "vectors", "ndz", "v3-ext4.ndz"))
-	if err != nil {
-		t.Skipf("no test vectors here: %v", err)
-	}
+	data := vectors.Read(t, "ndz/v3-ext4.ndz")
 	m, err := ndz.BuildManifest(t.Context(), bytes.NewReader(data), int64(len(data)))
 	require.NoError(t, err)
 	u := &unit{r: bytes.NewReader(data), m: m}

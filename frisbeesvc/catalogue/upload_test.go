@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/vectors"
 	"loadnode/transfer/ndz"
 )
 
@@ -208,17 +209,12 @@ func TestInspect(t *testing.T) {
 
 // The vectors were written by the original program from real disks.
 func TestInspectOriginals(t *testing.T) {
-	vectors := "../../../shared/vectors/ndz"
-	if _, err := os.Stat(vectors); err != nil {
-		t.Skip("the recorded vectors are not here: ../shared/vectors/ndz beside the module")
-	}
 	for file, want := range map[string][]string{
 		"v1-ext4.ndz": {"ext4"}, "v2-ext2.ndz": {"ext2"}, "v3-ext4.ndz": {"ext4"},
 		"v4-uuid-ext4.ndz": {"ext4"}, "disk-mbr.ndz": {"mbr", "linux", "linux-swap", "fat16", "linux"}, "disk-gpt.ndz": {"gpt"},
 		"v3-short-sector.ndz": nil,
 	} {
-		data, err := os.ReadFile(filepath.Join(vectors, file))
-		require.NoError(t, err)
+		data := vectors.Read(t, "ndz/"+file)
 		dir := t.TempDir()
 		put(t, dir, file, data)
 		c, _ := openDir(t, dir)

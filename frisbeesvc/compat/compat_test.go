@@ -10,8 +10,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -23,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/events"
+	"loadnode/internal/vectors"
 )
 
 // world is what stands behind the services.
@@ -228,16 +227,7 @@ type exchange struct {
 }
 
 func recorded(t *testing.T, file string) (out []exchange) {
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for filepath.Base(dir) != "frisbeesvc" {
-		dir = filepath.Dir(dir)
-	}
-	raw, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(dir)), "shared", "vectors", "omf", file))
-	if os.IsNotExist(err) {
-		t.Skip("no recordings of the original programs here: " + err.Error())
-	}
-	require.NoError(t, err)
+	raw := vectors.Read(t, "omf/"+file)
 	kind := regexp.MustCompile(`'Content-?[Tt]ype: ([^']*)'`)
 	for in := bufio.NewScanner(bytes.NewReader(raw)); in.Scan(); {
 		line := strings.TrimSpace(in.Text())
@@ -250,14 +240,16 @@ func recorded(t *testing.T, file string) (out []exchange) {
 		e := &out[len(out)-1]
 		switch {
 		case strings.HasPrefix(line, "HTTP/1.1 "):
-			e.status, err = strconv.Atoi(line[9:12])
+			n, err := strconv.Atoi(line[9:12])
 			require.NoError(t, err)
+			e.status = n
 		case strings.HasPrefix(line, "['"):
 			e.kind = kind.FindStringSubmatch(line)[1]
 		case e.status != 0 && e.body == "" && (strings.HasPrefix(line, "'") || strings.HasPrefix(line, `"`)):
 			quoted := line[1 : len(line)-1]
-			e.body, err = strconv.Unquote(`"` + strings.NewReplacer(`\'`, `'`, `"`, `\"`).Replace(quoted) + `"`)
+			body, err := strconv.Unquote(`"` + strings.NewReplacer(`\'`, `'`, `"`, `\"`).Replace(quoted) + `"`)
 			require.NoError(t, err, line)
+			e.body = body
 		}
 	}
 	require.NotEmpty(t, out)

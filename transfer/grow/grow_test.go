@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -17,27 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/disk/loop"
 	"loadnode/transfer/disk/ptable"
 )
 
 const mib = 1 << 20
-
-func tool(t *testing.T, name string) string {
-	p := findTool(name)
-	if p == "" {
-		t.Skipf("%s is not installed", name)
-	}
-	return p
-}
-
-func runTool(t *testing.T, stdin, name string, args ...string) string {
-	cmd := exec.Command(tool(t, name), args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s %q: %s", name, args, out)
-	return string(out)
-}
 
 // sparse copies what is not zero.
 func sparse(t *testing.T, to *os.File, off int64, from string) {
@@ -75,15 +59,15 @@ func makeFS(t *testing.T, kind string, size int64) (path string, data []byte) {
 	require.NoError(t, os.Truncate(path, size))
 	switch kind {
 	case "ext4", "ext3":
-		runTool(t, "", "mkfs."+kind, "-q", "-d", dir, path)
+		tool.Run(t, "mkfs."+kind, "-q", "-d", dir, path)
 	case "xfs":
 		proto := filepath.Join(t.TempDir(), "proto")
 		require.NoError(t, os.WriteFile(proto, []byte("/stand/boot\n0 0\nd--755 0 0\nfile ---644 0 0 "+filepath.Join(dir, "file")+"\n$\n"), 0o600))
-		runTool(t, "", "mkfs.xfs", "-q", "-p", proto, path)
+		tool.Run(t, "mkfs.xfs", "-q", "-p", proto, path)
 	case "btrfs":
-		runTool(t, "", "mkfs.btrfs", "-q", "--rootdir", dir, path)
+		tool.Run(t, "mkfs.btrfs", "-q", "--rootdir", dir, path)
 	case "swap":
-		runTool(t, "", "mkswap", path)
+		tool.Run(t, "mkswap", path)
 	}
 	return path, data
 }
@@ -93,7 +77,7 @@ func makeDisk(t *testing.T, table, fs string, start, size, larger int64) string 
 	path := filepath.Join(t.TempDir(), "disk")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	require.NoError(t, os.Truncate(path, size))
-	runTool(t, table, "sfdisk", "-q", path)
+	tool.Feed(t, table, "sfdisk", "-q", path)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)
 	defer f.Close()
@@ -161,8 +145,8 @@ func TestFilesystems(t *testing.T) {
 			path := makeDisk(t, table, fs, start, size, larger)
 			where := path
 			if c.device {
-				where = strings.TrimSpace(runTool(t, "", "losetup", "--find", "--show", path))
-				defer runTool(t, "", "losetup", "--detach", where)
+				where = strings.TrimSpace(tool.Run(t, "losetup", "--find", "--show", path))
+				defer tool.Run(t, "losetup", "--detach", where)
 			}
 			res, err := Disk(context.Background(), where, Options{})
 			if errors.Is(err, errCannotMount) {
@@ -184,9 +168,9 @@ func TestFilesystems(t *testing.T) {
 			require.EqualValues(t, start, last.Start*512)
 			require.Zero(t, (last.Start+last.Sectors)%2048)
 			if c.label == "gpt" {
-				require.Contains(t, runTool(t, "", "sgdisk", "-v", path), "No problems found")
+				require.Contains(t, tool.Run(t, "sgdisk", "-v", path), "No problems found")
 			} else {
-				require.Contains(t, runTool(t, "", "sfdisk", "-V", path), "No errors detected")
+				require.Contains(t, tool.Run(t, "sfdisk", "-V", path), "No errors detected")
 			}
 			mounted(t, strings.Replace(c.kind, "ext3", "ext4", 1), path, start, res.After, func(dir string) {
 				b, err := os.ReadFile(filepath.Join(dir, "file"))
@@ -204,7 +188,7 @@ func TestFilesystems(t *testing.T) {
 			require.NoError(t, out.Truncate(res.After))
 			copySection(t, out, f, start, res.After)
 			require.NoError(t, out.Close())
-			runTool(t, "", c.check[0], append(c.check[1:], alone)...)
+			tool.Run(t, c.check[0], append(c.check[1:], alone)...)
 
 			again, err := Disk(context.Background(), where, Options{})
 			require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/disk/ptable"
 )
 
@@ -20,11 +21,11 @@ func TestSectorsOf4096(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	require.NoError(t, os.Truncate(path, 8*mib))
 	attachBy := func() string {
-		return strings.TrimSpace(runTool(t, "", "losetup", "--find", "--show", "--sector-size", "4096", path))
+		return strings.TrimSpace(tool.Run(t, "losetup", "--find", "--show", "--sector-size", "4096", path))
 	}
 	dev := attachBy()
-	runTool(t, "", "sgdisk", "-n", "1:256:+4M", "-t", "1:8300", dev)
-	runTool(t, "", "losetup", "--detach", dev)
+	tool.Run(t, "sgdisk", "-n", "1:256:+4M", "-t", "1:8300", dev)
+	tool.Run(t, "losetup", "--detach", dev)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)
 	defer f.Close()
@@ -32,14 +33,14 @@ func TestSectorsOf4096(t *testing.T) {
 	require.NoError(t, f.Truncate(20*mib))
 
 	dev = attachBy()
-	defer runTool(t, "", "losetup", "--detach", dev)
+	defer tool.Run(t, "losetup", "--detach", dev)
 	res, err := Disk(context.Background(), dev, Options{})
 	require.NoError(t, err)
 	require.True(t, res.BackupMoved)
 	require.True(t, res.FilesystemGrown, "%+v", res)
 	require.EqualValues(t, 18*mib, res.After)
-	require.Contains(t, runTool(t, "", "sgdisk", "-v", dev), "No problems found")
-	runTool(t, "", "blockdev", "--flushbufs", dev)
+	require.Contains(t, tool.Run(t, "sgdisk", "-v", dev), "No problems found")
+	tool.Run(t, "blockdev", "--flushbufs", dev)
 	table, err := ptable.Read(f, 20*mib)
 	require.NoError(t, err)
 	require.Empty(t, table.Notes)
@@ -49,5 +50,5 @@ func TestSectorsOf4096(t *testing.T) {
 	defer alone.Close()
 	require.NoError(t, alone.Truncate(res.After))
 	copySection(t, alone, f, mib, res.After)
-	runTool(t, "", "e2fsck", "-fn", alone.Name())
+	tool.Run(t, "e2fsck", "-fn", alone.Name())
 }

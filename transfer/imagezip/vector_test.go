@@ -3,37 +3,19 @@ package imagezip
 import (
 	"bytes"
 	"context"
-	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/vectors"
 	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/internal/large"
 	"loadnode/transfer/ndz"
 )
 
-// vector is an image of the original tool.
-func vector(t testing.TB, name string) []byte {
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil; _, err = os.Stat(filepath.Join(dir, "go.mod")) {
-		require.NotEqual(t, "/", dir, "no go.mod above the test")
-		dir = filepath.Dir(dir)
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "..", "shared", "vectors", "ndz", name))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("the folder shared/vectors lies beside the module, and is not here")
-	}
-	require.NoError(t, err)
-	return b
-}
-
 // Captured again, a filesystem of the original tool's image gives the same regions as the original tool found.
 func TestSameRegionsAsOriginal(t *testing.T) {
-	original := vector(t, "v3-ext4.ndz")
+	original := vectors.Read(t, "ndz/v3-ext4.ndz")
 	unit := expand(t, original)
 	var image bytes.Buffer
 	stats, err := Capture(context.Background(), memory(unit), &image, Options{MinFree: DefaultMinFree})
@@ -69,7 +51,7 @@ func TestDisksOfOriginal(t *testing.T) {
 			[]free.Span{backup}, []free.Span{misplaced, {Start: 67756, End: 100352}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			original := vector(t, c.name)
+			original := vectors.Read(t, "ndz/"+c.name)
 			h, err := ndz.ParseHeader(original)
 			require.NoError(t, err)
 			require.Equal(t, c.documented, h.Regions)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"loadnode/internal/vectors"
 	"loadnode/transfer/disk"
 	"loadnode/transfer/internal/large"
 	"loadnode/transfer/ndz"
@@ -111,7 +111,7 @@ func TestInstallVectors(t *testing.T) {
 		{"disk-gpt.ndz", "8d1c27b791c1304f1f86b6faff1e02b7d1e957ea107c5e2aa78c8e31a142411a", 100663296, false},
 	} {
 		t.Run(v.name, func(t *testing.T) {
-			image := vector(t, v.name)
+			image := vectors.Read(t, "ndz/"+v.name)
 			m, err := ndz.BuildManifest(context.Background(), bytes.NewReader(image), int64(len(image)))
 			require.NoError(t, err)
 			path := filepath.Join(t.TempDir(), "out")
@@ -188,25 +188,6 @@ func TestV1LeavesWhatItDoesNotDescribe(t *testing.T) {
 		}
 		require.Equal(t, want, got, "sector %d", i)
 	}
-}
-
-// vector reads an image of the shared vectors, or skips the test.
-func vector(t testing.TB, name string) []byte {
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		require.NotEqual(t, "/", dir, "no go.mod above the test")
-		dir = filepath.Dir(dir)
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "..", "shared", "vectors", "ndz", name))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skipf("vector %s is not here: the folder shared/vectors lies beside the module", name)
-	}
-	require.NoError(t, err)
-	return b
 }
 
 // A damaged chunk must be noticed before a single byte is written, with and without a manifest, small or large.

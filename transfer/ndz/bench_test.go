@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/vectors"
 	"loadnode/transfer/internal/large"
 )
 
@@ -19,7 +20,7 @@ func corpus(t testing.TB) []byte {
 		require.NoError(t, err)
 		return data[:len(data)/SectorSize*SectorSize]
 	}
-	return restore(t, vector(t, "v3-ext4.ndz"))
+	return restore(t, vectors.Read(t, "ndz/v3-ext4.ndz"))
 }
 
 // counter counts what is written.

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"loadnode/internal/vectors"
 	"loadnode/transfer/internal/large"
 )
 
@@ -28,25 +29,6 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
-}
-
-// vector reads an image of the shared vectors, or skips the test.
-func vector(t testing.TB, name string) []byte {
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		require.NotEqual(t, "/", dir, "no go.mod above the test")
-		dir = filepath.Dir(dir)
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "..", "shared", "vectors", "ndz", name))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skipf("vector %s is not here: the folder shared/vectors lies beside the module", name)
-	}
-	require.NoError(t, err)
-	return b
 }
 
 // shortVector is the 5-byte image, which is small enough to be in testdata.
@@ -135,7 +117,7 @@ func TestRestoreVectors(t *testing.T) {
 			if v.name == "v3-short-sector.ndz" {
 				image = shortVector(t)
 			} else {
-				image = vector(t, v.name)
+				image = vectors.Read(t, "ndz/"+v.name)
 			}
 			out := restore(t, image)
 			require.Len(t, out, v.size)

@@ -10,21 +10,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/disk/loop"
 )
 
 const mib = 1 << 20
-
-// tool finds a program, also where only root looks.
-func tool(t *testing.T, name string) string {
-	for _, dir := range []string{"", "/usr/sbin/", "/sbin/"} {
-		if p, err := exec.LookPath(dir + name); err == nil {
-			return p
-		}
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
 
 // mountable skips where nothing can be mounted.
 func mountable(t *testing.T) {
@@ -42,7 +32,6 @@ func mountable(t *testing.T) {
 
 // makeDisk is an MBR disk whose partitions hold ext4 with the content of these trees; nil is none.
 func makeDisk(t *testing.T, trees ...map[string]string) string {
-	mke2fs := tool(t, "mke2fs")
 	path := filepath.Join(t.TempDir(), "disk")
 	const each = 16
 	mbr := make([]byte, 512)
@@ -58,8 +47,7 @@ func makeDisk(t *testing.T, trees ...map[string]string) string {
 		}
 		dir, _ := system(t, files)
 		fsys := filepath.Join(t.TempDir(), "fs")
-		out, err := exec.Command(mke2fs, "-q", "-F", "-t", "ext4", "-d", dir, fsys, "16M").CombinedOutput()
-		require.NoError(t, err, "%s", out)
+		tool.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, fsys, "16M")
 		defer func() {
 			b, err := os.ReadFile(fsys)
 			require.NoError(t, err)
@@ -83,9 +71,8 @@ func content(t *testing.T, disk string, partition int, name string) string {
 	require.NoError(t, err)
 	off := (1 + partition*16) * mib
 	require.NoError(t, os.WriteFile(part, b[off:off+16*mib], 0o600))
-	out, err := exec.Command(tool(t, "e2fsck"), "-fn", part).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	out, err = exec.Command(tool(t, "debugfs"), "-R", "cat "+name, part).Output()
+	tool.Run(t, "e2fsck", "-fn", part)
+	out, err := exec.Command(tool.Path(t, "debugfs"), "-R", "cat "+name, part).Output() // without what it says of itself
 	require.NoError(t, err)
 	return string(out)
 }

@@ -7,12 +7,12 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/vectors"
 	"loadnode/transfer/wire"
 )
 
@@ -31,25 +31,6 @@ type recording struct {
 	server, client, group netip.AddrPort
 	all                   []heard
 	image                 []byte // as far as its blocks were recorded, else zeros
-}
-
-// vectors finds ../shared/vectors beside the module, or skips the test.
-func vectors(t testing.TB, name string) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		require.NotEqual(t, dir, filepath.Dir(dir), "no go.mod above the test")
-		dir = filepath.Dir(dir)
-	}
-	path := filepath.Join(dir, "..", "shared", "vectors", name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("recorded vectors are not here: %v", err)
-	}
-	return path
 }
 
 // frames gives the Ethernet frames of a compressed pcap or pcapng file and when
@@ -93,7 +74,7 @@ func datagrams(t testing.TB, file string) []heard {
 	t.Helper()
 	be := binary.BigEndian
 	var out []heard
-	at, fs := frames(t, vectors(t, "pcap/"+file+".pcap.gz"))
+	at, fs := frames(t, vectors.Path(t, "pcap/"+file+".pcap.gz"))
 	for i, f := range fs {
 		if len(f) < 42 || be.Uint16(f[12:]) != 0x0800 || f[23] != 17 || be.Uint16(f[20:])&0x1fff != 0 {
 			continue

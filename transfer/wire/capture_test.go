@@ -5,10 +5,11 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/internal/vectors"
 )
 
 // captured is one UDP datagram of a capture: what was recorded of its payload,
@@ -17,25 +18,6 @@ type captured struct {
 	src  [4]byte
 	data []byte
 	size int
-}
-
-// vectors finds ../shared/vectors beside the module, or skips the test.
-func vectors(t *testing.T, name string) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		require.NotEqual(t, dir, filepath.Dir(dir), "no go.mod above the test")
-		dir = filepath.Dir(dir)
-	}
-	path := filepath.Join(dir, "..", "shared", "vectors", name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("recorded vectors are not here: %v", err)
-	}
-	return path
 }
 
 // readCapture is a pcapng reader just big enough for the recorded files:
@@ -76,7 +58,7 @@ func TestCaptures(t *testing.T) {
 	} {
 		t.Run(file, func(t *testing.T) {
 			seen := map[Subtype]int{}
-			for i, c := range readCapture(t, vectors(t, "pcap/"+file+".pcap.gz")) {
+			for i, c := range readCapture(t, vectors.Path(t, "pcap/"+file+".pcap.gz")) {
 				// Frames were cut at 220 bytes; the lost end counts as zeros.
 				d := make([]byte, c.size)
 				copy(d, c.data)

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"loadnode/agent/legacy"
 	"loadnode/agent/legacy/internal/transcript"
+	"loadnode/internal/vectors"
 )
 
 // TestControllerVanishesRecording: while one controller has a load run another is turned away with the recorded words;
@@ -30,8 +30,7 @@ func TestControllerVanishesRecording(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return m.running.Load() == 1 }, patience, time.Millisecond)
 
-	raw, err := os.ReadFile(filepath.Join(transcript.Dir(t), "omf-agent-03b-already-connected.txt"))
-	require.NoError(t, err)
+	raw := vectors.Read(t, "omf/"+"omf-agent-03b-already-connected.txt")
 	second := dial(t, at)
 	_ = second.conn.SetReadDeadline(time.Now().Add(patience))
 	said, err := io.ReadAll(second.conn)
@@ -46,8 +45,7 @@ func TestControllerVanishesRecording(t *testing.T) {
 
 // TestRawBytesRecording: the answer to YOUARE has exactly the bytes of the dump, and none behind them.
 func TestRawBytesRecording(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(transcript.Dir(t), "omf-agent-06-nc-raw-bytes.txt"))
-	require.NoError(t, err)
+	raw := vectors.Read(t, "omf/"+"omf-agent-06-nc-raw-bytes.txt")
 	var want []byte
 	for line := range strings.Lines(string(raw)) {
 		_, line, found := strings.Cut(line, ": ")
@@ -60,7 +58,7 @@ func TestRawBytesRecording(t *testing.T) {
 	c := dial(t, agent(t, &endless{}, "10.18.1.2"))
 	c.send("0 * YOUARE n_1_2 0\n")
 	got := make([]byte, len(want))
-	_, err = io.ReadFull(c.conn, got)
+	_, err := io.ReadFull(c.conn, got)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(want, got), "%q", got)
 	_ = c.conn.SetReadDeadline(time.Now().Add(4 * quiet))

@@ -5,38 +5,24 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/tool"
+	"loadnode/internal/vectors"
 	"loadnode/transfer/ndz"
 )
 
 const mib = 1 << 20
-
-// tool finds a program that lives where only root looks.
-func tool(t *testing.T, name string) string {
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return p
-		}
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
 
 // disk is a file of a size, with a table made by a program.
 func disk(t *testing.T, size int64, stdin, name string, args ...string) string {
 	path := filepath.Join(t.TempDir(), "disk")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	require.NoError(t, os.Truncate(path, size))
-	cmd := exec.Command(tool(t, name), append(args, path)...)
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	tool.Feed(t, stdin, name, append(args, path)...)
 	return path
 }
 
@@ -58,14 +44,10 @@ func read(t *testing.T, path string) *Table {
 
 func clean(t *testing.T, path string, kind Kind) {
 	if kind == GPT {
-		out, err := exec.Command(tool(t, "sgdisk"), "-v", path).CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		require.Contains(t, string(out), "No problems found", "%s", out)
+		require.Contains(t, tool.Run(t, "sgdisk", "-v", path), "No problems found")
 		return
 	}
-	out, err := exec.Command(tool(t, "sfdisk"), "-V", path).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	require.Contains(t, string(out), "No errors detected", "%s", out)
+	require.Contains(t, tool.Run(t, "sfdisk", "-V", path), "No errors detected")
 }
 
 const mbrScript = `label: dos
@@ -384,11 +366,7 @@ func TestNoTable(t *testing.T) {
 
 func TestVectors(t *testing.T) {
 	for name, want := range map[string]Kind{"disk-mbr.ndz": MBR, "disk-gpt.ndz": GPT} {
-		image, err := os.ReadFile("../../../../shared/vectors/ndz/" + name)
-		if os.IsNotExist(err) {
-			t.Skip("the test vectors are not here")
-		}
-		require.NoError(t, err)
+		image := vectors.Read(t, "ndz/"+name)
 		path := filepath.Join(t.TempDir(), "disk")
 		f, err := os.Create(path)
 		require.NoError(t, err)

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
-	"io"
 	"os"
 	"strings"
 	"testing"
@@ -15,6 +13,7 @@ import (
 
 	"loadnode/transfer/imagezip/ext"
 	"loadnode/transfer/imagezip/free"
+	"loadnode/transfer/imagezip/roundtrip"
 )
 
 // image makes an empty filesystem and reads it into memory.
@@ -224,21 +223,6 @@ func TestRevision0(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
-// broken fails reads that touch a byte.
-type broken struct {
-	io.ReaderAt
-	at int64
-}
-
-var errMedium = errors.New("medium error")
-
-func (b broken) ReadAt(p []byte, off int64) (int, error) {
-	if off <= b.at && b.at < off+int64(len(p)) {
-		return 0, errMedium
-	}
-	return b.ReaderAt.ReadAt(p, off)
-}
-
 func TestSkipBad(t *testing.T) {
 	b := image(t, 16<<10, "-t ext4 -b 1024 -g 1024 -N 256 -J size=1")
 	whole, _, err := probe(b, free.Options{})
@@ -252,9 +236,9 @@ func TestSkipBad(t *testing.T) {
 		{int64(bitmapAt(b, 0)), group(0), "1 block groups cannot be read and were saved whole"},
 		{2048, free.Span{End: 1 << 20}, "16 block groups cannot be read and were saved whole"},
 	} {
-		r := broken{bytes.NewReader(b), c.at}
+		r := roundtrip.Broken(bytes.NewReader(b), c.at)
 		_, _, err := ext.Probe(context.Background(), r, int64(len(b)), free.Options{})
-		require.ErrorIs(t, err, errMedium)
+		require.ErrorIs(t, err, roundtrip.ErrMedium)
 		require.NotErrorIs(t, err, free.ErrFilesystem)
 		got, _, err := ext.Probe(context.Background(), r, int64(len(b)), free.Options{SkipBad: true})
 		require.NoError(t, err)
@@ -267,6 +251,6 @@ func TestSkipBad(t *testing.T) {
 		require.Equal(t, len(want.Spans()), len(got.Free.Spans()))
 		require.Equal(t, want.Total(), got.Free.Total())
 	}
-	_, _, err = ext.Probe(context.Background(), broken{bytes.NewReader(b), 1500}, int64(len(b)), free.Options{SkipBad: true})
-	require.ErrorIs(t, err, errMedium, "nothing can be said without a superblock")
+	_, _, err = ext.Probe(context.Background(), roundtrip.Broken(bytes.NewReader(b), 1500), int64(len(b)), free.Options{SkipBad: true})
+	require.ErrorIs(t, err, roundtrip.ErrMedium, "nothing can be said without a superblock")
 }

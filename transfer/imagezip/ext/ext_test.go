@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/imagezip/ext"
 	"loadnode/transfer/imagezip/roundtrip"
 )
@@ -81,15 +82,15 @@ func TestRoundTrips(t *testing.T) {
 				roundtrip.Mount(t, path, c.kind, "", func(dir string) { roundtrip.Age(t, dir, 600<<10) })
 			}
 			for _, name := range []string{"d1/e1/f1", "d3/e0/f3", "d5/e2/f5", "d2/e0/f9"} { // without a kernel, a few holes at least
-				roundtrip.Run(t, "debugfs", "-w", "-R", "rm /"+name, path)
+				tool.Run(t, "debugfs", "-w", "-R", "rm /"+name, path)
 			}
 			d := same(t, path)
 			result := roundtrip.Check(t, path, ext.Probe, e2fsck)
 			require.Equal(t, c.kind, result.Filesystem.Kind)
 			for _, at := range d.backups {
 				bs := strconv.FormatUint(d.blockSize, 10)
-				want, wantCode := roundtrip.Tool(t, "e2fsck", "-fn", "-b", at, "-B", bs, path)
-				got, code := roundtrip.Tool(t, "e2fsck", "-fn", "-b", at, "-B", bs, result.Path)
+				want, wantCode := tool.Exit(t, "e2fsck", "-fn", "-b", at, "-B", bs, path)
+				got, code := tool.Exit(t, "e2fsck", "-fn", "-b", at, "-B", bs, result.Path)
 				require.NotContains(t, got, "Bad magic")
 				require.Equal(t, wantCode, code)
 				require.Equal(t, strings.ReplaceAll(want, path, "X"), strings.ReplaceAll(got, result.Path, "X"))
@@ -100,7 +101,7 @@ func TestRoundTrips(t *testing.T) {
 			want, got := filepath.Join(t.TempDir(), "want"), filepath.Join(t.TempDir(), "got")
 			for dir, from := range map[string]string{want: path, got: result.Path} {
 				require.NoError(t, os.Mkdir(dir, 0o755))
-				roundtrip.Tool(t, "debugfs", "-R", "rdump / "+dir, from)
+				tool.Exit(t, "debugfs", "-R", "rdump / "+dir, from)
 			}
 			there := roundtrip.Files(t, want)
 			require.Greater(t, len(there), 25)
@@ -136,11 +137,11 @@ func TestLargeFilesystems(t *testing.T) {
 // in meta groups.
 func TestGrownToMetaGroups(t *testing.T) {
 	path := mke2fs(t, 8<<10, "", strings.Fields("-t ext4 -b 1024 -g 256 -O ^resize_inode -N 1024 -J size=1")...)
-	roundtrip.Run(t, "debugfs", "-w", "-R", "ssv first_meta_bg 2", path)
-	roundtrip.Run(t, "debugfs", "-w", "-R", "feature meta_bg", path)
-	roundtrip.Tool(t, "e2fsck", "-fy", path)
+	tool.Run(t, "debugfs", "-w", "-R", "ssv first_meta_bg 2", path)
+	tool.Run(t, "debugfs", "-w", "-R", "feature meta_bg", path)
+	tool.Exit(t, "e2fsck", "-fy", path)
 	require.NoError(t, os.Truncate(path, 40<<20))
-	roundtrip.Run(t, "resize2fs", path)
+	tool.Run(t, "resize2fs", path)
 	roundtrip.Mount(t, path, "ext4", "", func(dir string) {
 		roundtrip.Fill(t, dir, 1<<20, true)
 		roundtrip.Age(t, dir, 1<<20)
@@ -158,7 +159,7 @@ func TestGrownToMetaGroups(t *testing.T) {
 // With the feature metadata_csum_seed checksums do not depend on the UUID, which may have changed.
 func TestChangedUUID(t *testing.T) {
 	path := mke2fs(t, 20<<10, "", strings.Fields("-t ext4 -b 1024 -O metadata_csum_seed -J size=1")...)
-	roundtrip.Run(t, "tune2fs", "-U", "11111111-2222-3333-4444-555555555555", path)
+	tool.Run(t, "tune2fs", "-U", "11111111-2222-3333-4444-555555555555", path)
 	same(t, path)
 }
 
@@ -170,7 +171,7 @@ func TestUnclean(t *testing.T) {
 			require.False(t, roundtrip.Probe(t, path, ext.Probe).Unclean)
 			mounted := roundtrip.Mount(t, path, args[3:7], "", func(dir string) {
 				require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o644))
-				roundtrip.Run(t, "sync", "-f", dir)
+				tool.Run(t, "sync", "-f", dir)
 				require.True(t, roundtrip.Probe(t, path, ext.Probe).Unclean)
 			})
 			if !mounted {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/imagezip/roundtrip"
 )
@@ -21,11 +22,11 @@ func mke2fs(t testing.TB, kb int64, dir string, args ...string) string {
 	if dir != "" {
 		args = append(args, "-d", dir)
 	}
-	roundtrip.Run(t, "mke2fs", append(append([]string{"-q", "-F", "-E", "nodiscard"}, args...), path)...)
+	tool.Run(t, "mke2fs", append(append([]string{"-q", "-F", "-E", "nodiscard"}, args...), path)...)
 	return path
 }
 
-func e2fsck(t testing.TB, path string) { roundtrip.Run(t, "e2fsck", "-fn", path) }
+func e2fsck(t testing.TB, path string) { tool.Run(t, "e2fsck", "-fn", path) }
 
 var (
 	freeLine   = regexp.MustCompile(`(?m)^  Free blocks: (.*)$`)
@@ -55,7 +56,7 @@ func (d told) number(t testing.TB, name string) uint64 {
 // truth asks dumpe2fs. With bigalloc it names the first blocks of free clusters.
 func truth(t testing.TB, path string) told {
 	t.Helper()
-	d := told{out: roundtrip.Run(t, "dumpe2fs", path)}
+	d := told{out: tool.Run(t, "dumpe2fs", path)}
 	d.blockSize, d.blocks, d.cluster = d.number(t, "Block size"), d.number(t, "Block count"), 1
 	if size := d.number(t, "Cluster size"); size > 0 {
 		d.cluster = size / d.blockSize

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/imagezip/fat"
 	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/imagezip/roundtrip"
@@ -463,7 +464,7 @@ func TestFAT32OfFewClusters(t *testing.T) {
 	for _, args := range [][]string{{"-s", "8"}, {"-S", "2048", "-s", "1", "-R", "40", "-b", "39"}} {
 		path := filepath.Join(roundtrip.Dir(t), "fs")
 		roundtrip.Sparse(t, path, 9<<20)
-		roundtrip.Run(t, "mkfs.fat", append(append([]string{"-F", "32"}, args...), path)...)
+		tool.Run(t, "mkfs.fat", append(append([]string{"-F", "32"}, args...), path)...)
 		b, err := os.ReadFile(path)
 		require.NoError(t, err)
 		le := binary.LittleEndian
@@ -495,13 +496,13 @@ func TestFAT32OfFewClusters(t *testing.T) {
 		}
 		le.PutUint32(b[sector+488:], 0xFFFFFFFF)
 		require.NoError(t, os.WriteFile(path, b, 0o644))
-		roundtrip.Tool(t, "fsck.fat", "-a", path) // counts the free clusters
+		tool.Exit(t, "fsck.fat", "-a", path) // counts the free clusters
 		result := roundtrip.Check(t, path, fat.Probe, fsck)
 		require.Equal(t, "fat32", result.Filesystem.Kind)
 		require.Empty(t, result.Filesystem.Notes)
 		require.Equal(t, freeBytes(t, path), result.Filesystem.Free.Total()*free.SectorSize)
 		require.Greater(t, len(result.Filesystem.Free.Spans()), 200)
-		listed := regexp.MustCompile(`(?m)^Checking file /FILE[A-T]`).FindAllString(roundtrip.Run(t, "fsck.fat", "-nvl", result.Path), -1)
+		listed := regexp.MustCompile(`(?m)^Checking file /FILE[A-T]`).FindAllString(tool.Run(t, "fsck.fat", "-nvl", result.Path), -1)
 		require.Len(t, listed, 20)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/imagezip/fat"
 	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/imagezip/roundtrip"
@@ -26,7 +27,7 @@ func fsck(t testing.TB, path string) { freeBytes(t, path) }
 
 // freeBytes is what fsck.fat calls free.
 func freeBytes(t testing.TB, path string) uint64 {
-	out := roundtrip.Run(t, "fsck.fat", "-nv", path)
+	out := tool.Run(t, "fsck.fat", "-nv", path)
 	require.NotContains(t, out, "ifferences between boot sector and its backup", out)
 	number := func(s string) uint64 {
 		n, err := strconv.ParseUint(s, 10, 64)
@@ -46,9 +47,9 @@ func age(t testing.TB, image string, size int) map[string]string {
 	for _, name := range []string{"d0", "d1", "d2", "d3", "holes", "d4", "d5", "d6"} {
 		copyIn = append(copyIn, filepath.Join(dir, name))
 	}
-	roundtrip.Run(t, "mcopy", append(copyIn, "::")...)
-	roundtrip.Run(t, "mdel", "-i", image, "::d0/e0/f0", "::d0/e1/f7", "::d1/e1/f1", "::d1/e2/f8")
-	roundtrip.Run(t, "mdeltree", "-i", image, "::d2/e2")
+	tool.Run(t, "mcopy", append(copyIn, "::")...)
+	tool.Run(t, "mdel", "-i", image, "::d0/e0/f0", "::d0/e1/f7", "::d1/e1/f1", "::d1/e2/f8")
+	tool.Run(t, "mdeltree", "-i", image, "::d2/e2")
 	for i, grown := range []string{"d0/e2/f14", "d1/e0/f15", "d2/e1/f16"} { // longer ones in the gaps, others shorter
 		path := filepath.Join(dir, grown)
 		b, err := os.ReadFile(path)
@@ -56,7 +57,7 @@ func age(t testing.TB, image string, size int) map[string]string {
 		b = append(b, b...)
 		b = append(b, strings.Repeat("grown", 3000*i)...)
 		require.NoError(t, os.WriteFile(path, b, 0o644))
-		roundtrip.Run(t, "mcopy", "-oQ", "-i", image, path, "::"+grown)
+		tool.Run(t, "mcopy", "-oQ", "-i", image, path, "::"+grown)
 	}
 	return contents(t, image)
 }
@@ -64,7 +65,7 @@ func age(t testing.TB, image string, size int) map[string]string {
 // contents describes the files of an image.
 func contents(t testing.TB, image string) map[string]string {
 	dir := t.TempDir()
-	roundtrip.Run(t, "mcopy", "-snQ", "-i", image, "::*", dir)
+	tool.Run(t, "mcopy", "-snQ", "-i", image, "::*", dir)
 	return roundtrip.Files(t, dir)
 }
 
@@ -95,10 +96,10 @@ func TestRoundTrips(t *testing.T) {
 			t.Parallel() // there are many programs to wait for
 			path := filepath.Join(roundtrip.Dir(t), "fs")
 			roundtrip.Sparse(t, path, c.kib<<10)
-			roundtrip.Run(t, "mkfs.fat", append(c.args, path)...)
+			tool.Run(t, "mkfs.fat", append(c.args, path)...)
 			want := age(t, path, c.files)
 			if slices.Contains(c.args, bad) { // mkfs.fat counts bad clusters as free
-				roundtrip.Tool(t, "fsck.fat", "-a", path)
+				tool.Exit(t, "fsck.fat", "-a", path)
 			}
 			require.Greater(t, len(want), 15)
 

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/imagezip/ntfs"
 	"loadnode/transfer/imagezip/roundtrip"
@@ -32,7 +33,7 @@ var (
 
 // freeBytes is what ntfsinfo calls free.
 func freeBytes(t testing.TB, path string) uint64 {
-	out := roundtrip.Run(t, "ntfsinfo", "-m", path)
+	out := tool.Run(t, "ntfsinfo", "-m", path)
 	number := func(r *regexp.Regexp) uint64 {
 		m := r.FindStringSubmatch(out)
 		require.NotNil(t, m, out)
@@ -46,10 +47,10 @@ func freeBytes(t testing.TB, path string) uint64 {
 // check requires that ntfsfix has nothing to do and that ntfsresize, which compares the runs of all files with $Bitmap,
 // finds no fault.
 func check(t testing.TB, path string) {
-	out := roundtrip.Run(t, "ntfsfix", "-n", path)
+	out := tool.Run(t, "ntfsfix", "-n", path)
 	require.Contains(t, out, "Checking the alternate boot sector... OK")
 	require.Contains(t, out, "was processed successfully")
-	if out, code := roundtrip.Tool(t, "ntfsresize", "-i", "-f", path); code != 0 && !strings.Contains(out, "Volume is full") {
+	if out, code := tool.Exit(t, "ntfsresize", "-i", "-f", path); code != 0 && !strings.Contains(out, "Volume is full") {
 		require.Fail(t, "ntfsresize", out)
 	}
 }
@@ -76,7 +77,7 @@ func TestRoundTrips(t *testing.T) {
 			t.Parallel() // there are many programs to wait for
 			path := filepath.Join(roundtrip.Dir(t), "fs")
 			roundtrip.Sparse(t, path, c.kib<<10)
-			roundtrip.Run(t, "mkntfs", append(append([]string{"-Q", "-F", "-q"}, c.args...), path)...)
+			tool.Run(t, "mkntfs", append(append([]string{"-Q", "-F", "-q"}, c.args...), path)...)
 			var want map[string]string
 			canMount := mount(t, path, func(dir string) {
 				if c.name == "large clusters" { // each file has at least one
@@ -123,13 +124,13 @@ func copyIn(t testing.TB, image string) {
 	for i := range 5 {
 		path := filepath.Join(t.TempDir(), "file")
 		require.NoError(t, os.WriteFile(path, bytes.Repeat([]byte{byte('a' + i)}, 70000*i+100), 0o644))
-		roundtrip.Run(t, "ntfscp", image, path, fmt.Sprintf("/file%d", i))
+		tool.Run(t, "ntfscp", image, path, fmt.Sprintf("/file%d", i))
 	}
 }
 
 func copyOut(t testing.TB, image string) {
 	for i := range 5 {
-		out := roundtrip.Run(t, "ntfscat", image, fmt.Sprintf("/file%d", i))
+		out := tool.Run(t, "ntfscat", image, fmt.Sprintf("/file%d", i))
 		require.Equal(t, strings.Repeat(string(rune('a'+i)), 70000*i+100), out)
 	}
 }
@@ -139,7 +140,7 @@ func copyOut(t testing.TB, image string) {
 func TestFragmentedMFT(t *testing.T) {
 	path := filepath.Join(roundtrip.Dir(t), "fs")
 	roundtrip.Sparse(t, path, 8<<20)
-	roundtrip.Run(t, "mkntfs", "-Q", "-F", "-q", "-c", "512", path)
+	tool.Run(t, "mkntfs", "-Q", "-F", "-q", "-c", "512", path)
 	var want map[string]string
 	if !mount(t, path, func(dir string) {
 		name := func(i int) string { return filepath.Join(dir, fmt.Sprint(i)) }
@@ -161,7 +162,7 @@ func TestFragmentedMFT(t *testing.T) {
 	}) {
 		t.Skip("this needs a mounted filesystem")
 	}
-	require.Contains(t, roundtrip.Run(t, "ntfsinfo", "-i", "0", path), "$ATTRIBUTE_LIST", "the MFT should have many runs")
+	require.Contains(t, tool.Run(t, "ntfsinfo", "-i", "0", path), "$ATTRIBUTE_LIST", "the MFT should have many runs")
 	result := roundtrip.Check(t, path, ntfs.Probe, check)
 	require.Equal(t, freeBytes(t, path), result.Filesystem.Free.Total()*free.SectorSize)
 	require.Greater(t, len(result.Filesystem.Free.Spans()), 100)
@@ -172,7 +173,7 @@ func TestFragmentedMFT(t *testing.T) {
 func TestPageFilesOfWindows(t *testing.T) {
 	path := filepath.Join(roundtrip.Dir(t), "fs")
 	roundtrip.Sparse(t, path, 16<<20)
-	roundtrip.Run(t, "mkntfs", "-Q", "-F", "-q", path)
+	tool.Run(t, "mkntfs", "-Q", "-F", "-q", path)
 	write := func(content string) bool {
 		return mount(t, path, func(dir string) {
 			for name, head := range map[string]string{"pagefile.sys": "", "hiberfil.sys": content} {

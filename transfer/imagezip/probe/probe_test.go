@@ -7,13 +7,13 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/imagezip/probe"
 )
 
@@ -321,20 +321,8 @@ func TestReadErrors(t *testing.T) {
 	require.Equal(t, "LUKS1 encrypted volume", member(d))
 }
 
-// program finds a program of the system.
-func program(t testing.TB, name string) string {
-	for _, dir := range []string{"", "/usr/sbin", "/sbin"} {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path
-		}
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
-
 // The heads above are what libblkid takes them for.
 func TestHeadsByBlkid(t *testing.T) {
-	blkid := program(t, "blkid")
 	known := 0
 	for i, h := range heads() {
 		if h.blkid == "" {
@@ -349,9 +337,9 @@ func TestHeadsByBlkid(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.NoError(t, f.Close())
-		out, err := exec.Command(blkid, "-p", "-o", "value", "-s", "TYPE", path).CombinedOutput()
-		if err != nil || strings.TrimSpace(string(out)) != h.blkid {
-			t.Errorf("head %d, %s, %q: blkid says %q: %v", i, h.name, h.blkid, out, err)
+		out, code := tool.Exit(t, "blkid", "-p", "-o", "value", "-s", "TYPE", path)
+		if code != 0 || strings.TrimSpace(out) != h.blkid {
+			t.Errorf("head %d, %s, %q: blkid says %q and exits with %d", i, h.name, h.blkid, out, code)
 		}
 		known++
 	}
@@ -390,8 +378,7 @@ func TestTools(t *testing.T) {
 			require.NoError(t, err)
 			defer f.Close()
 			require.NoError(t, f.Truncate(c.mib<<20))
-			out, err := exec.Command(program(t, c.args[0]), append(c.args[1:], path)...).CombinedOutput()
-			require.NoError(t, err, string(out))
+			tool.Run(t, c.args[0], append(c.args[1:], path)...)
 			name, found := probe.Foreign(f, c.mib<<20)
 			require.Equal(t, c.name, name)
 			require.Equal(t, c.name != "", found)
@@ -406,8 +393,7 @@ func TestStale(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fs")
 	require.NoError(t, os.WriteFile(path, nil, 0o644))
 	require.NoError(t, os.Truncate(path, size))
-	out, err := exec.Command(program(t, "mke2fs"), "-q", "-F", "-t", "ext4", path).CombinedOutput()
-	require.NoError(t, err, string(out))
+	tool.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", path)
 	ext4, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Empty(t, member(put(map[int64][]byte{0: ext4})))

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"loadnode/internal/tool"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -28,7 +30,7 @@ func fragment(t testing.TB, path string, ranges, run int, apart bool) {
 	size := int64(ranges)*int64(run+1)*block/8192*(8192+2*int64(run)) + 32<<20
 	size += size / 50
 	Sparse(t, path, size)
-	Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-N", "1024", "-J", "size=1", "-m", "0", "-E", "nodiscard,lazy_itable_init=1", path)
+	tool.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-N", "1024", "-J", "size=1", "-m", "0", "-E", "nodiscard,lazy_itable_init=1", path)
 
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")
@@ -59,7 +61,7 @@ func fragment(t testing.TB, path string, ranges, run int, apart bool) {
 	}
 	script := filepath.Join(dir, "script")
 	require.NoError(t, os.WriteFile(script, []byte(hold.String()+"write "+data+" data\n"+release.String()), 0o644))
-	Run(t, "debugfs", "-w", "-f", script, path)
+	tool.Run(t, "debugfs", "-w", "-f", script, path)
 }
 
 var freeLine = regexp.MustCompile(`(?m)^  Free blocks: (.*)$`)
@@ -68,7 +70,7 @@ var freeLine = regexp.MustCompile(`(?m)^  Free blocks: (.*)$`)
 func freeRuns(t testing.TB, path string) [][2]int {
 	t.Helper()
 	var runs [][2]int
-	for _, m := range freeLine.FindAllStringSubmatch(Run(t, "dumpe2fs", path), -1) {
+	for _, m := range freeLine.FindAllStringSubmatch(tool.Run(t, "dumpe2fs", path), -1) {
 		for part := range strings.SplitSeq(m[1], ", ") {
 			if part == "" {
 				continue

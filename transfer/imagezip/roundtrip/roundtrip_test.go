@@ -11,12 +11,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/imagezip/ext"
 	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/imagezip/roundtrip"
 )
 
-func e2fsck(t testing.TB, path string) { roundtrip.Run(t, "e2fsck", "-fn", path) }
+func e2fsck(t testing.TB, path string) { tool.Run(t, "e2fsck", "-fn", path) }
 
 func TestFragmented(t *testing.T) {
 	const ranges, run = 1500, 32
@@ -56,9 +57,9 @@ func TestFindsFaults(t *testing.T) {
 	files := t.TempDir()
 	roundtrip.Fill(t, files, 1<<20, true)
 	roundtrip.Sparse(t, path, 8<<20)
-	roundtrip.Run(t, "mke2fs", "-q", "-F", "-t", "ext2", "-b", "1024", "-d", files, path)
+	tool.Run(t, "mke2fs", "-q", "-F", "-t", "ext2", "-b", "1024", "-d", files, path)
 	for _, name := range []string{"/d1/e1/f1", "/d3/e0/f3", "/d5/e2/f5", "/d2/e0/f9"} {
-		roundtrip.Run(t, "debugfs", "-w", "-R", "rm "+name, path)
+		tool.Run(t, "debugfs", "-w", "-R", "rm "+name, path)
 	}
 	result := roundtrip.Check(t, path, ext.Probe, e2fsck)
 	good, err := os.ReadFile(result.Path)

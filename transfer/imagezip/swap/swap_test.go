@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/imagezip/roundtrip"
 	"loadnode/transfer/imagezip/swap"
@@ -66,12 +67,12 @@ func TestRoundTrips(t *testing.T) {
 				if label != "" {
 					args = append([]string{"-L", label}, args...)
 				}
-				roundtrip.Run(t, "mkswap", args...)
+				tool.Run(t, "mkswap", args...)
 				about := func(t testing.TB, path string) string {
 					if page != 4096 { // swaplabel knows what the machine it runs on uses
-						return roundtrip.Run(t, "blkid", "-p", "-o", "export", path)
+						return tool.Run(t, "blkid", "-p", "-o", "export", path)
 					}
-					return roundtrip.Run(t, "swaplabel", path)
+					return tool.Run(t, "swaplabel", path)
 				}
 				same := func(s string) string { return strings.ReplaceAll(s, path+".restored", path) }
 				result := roundtrip.Check(t, path, swap.Probe, func(t testing.TB, path string) { require.Contains(t, about(t, path), "0b1e5c9a") })

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
-	"io"
 	"os"
 	"strings"
 	"testing"
@@ -14,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/transfer/imagezip/free"
+	"loadnode/transfer/imagezip/roundtrip"
 	"loadnode/transfer/imagezip/xfs"
 )
 
@@ -331,31 +330,16 @@ func unmountData(cycle uint32) []byte {
 	return b
 }
 
-// broken fails reads that touch a byte.
-type broken struct {
-	io.ReaderAt
-	at int64
-}
-
-var errMedium = errors.New("medium error")
-
-func (b broken) ReadAt(p []byte, off int64) (int, error) {
-	if off <= b.at && b.at < off+int64(len(p)) {
-		return 0, errMedium
-	}
-	return b.ReaderAt.ReadAt(p, off)
-}
-
 func TestReadErrors(t *testing.T) {
 	d := newDisk(t, "-d", "agcount=2")
 	for name, at := range map[string]int{"superblock": 100, "log": d.log + 100, "header": d.group + 600} {
-		r := broken{bytes.NewReader(d.b), int64(at)}
+		r := roundtrip.Broken(bytes.NewReader(d.b), int64(at))
 		_, _, err := xfs.Probe(context.Background(), r, int64(len(d.b)), free.Options{})
-		require.ErrorIs(t, err, errMedium)
+		require.ErrorIs(t, err, roundtrip.ErrMedium)
 		require.NotErrorIs(t, err, free.ErrFilesystem)
 		fs, _, err := xfs.Probe(context.Background(), r, int64(len(d.b)), free.Options{SkipBad: true})
 		if name == "superblock" {
-			require.ErrorIs(t, err, errMedium)
+			require.ErrorIs(t, err, roundtrip.ErrMedium)
 			continue
 		}
 		require.NoError(t, err)

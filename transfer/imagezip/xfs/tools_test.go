@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/imagezip/roundtrip"
 )
@@ -25,7 +26,7 @@ func mkfs(t testing.TB, mb int64, dir string, args ...string) string {
 		require.NoError(t, os.WriteFile(proto, []byte("/boot\n0 0\n"+protoOf(t, dir, "d--755 0 0")+"$\n"), 0o644))
 		args = append(args, "-p", proto)
 	}
-	roundtrip.Run(t, "mkfs.xfs", append(append([]string{"-q", "-f"}, args...), path)...)
+	tool.Run(t, "mkfs.xfs", append(append([]string{"-q", "-f"}, args...), path)...)
 	return path
 }
 
@@ -50,7 +51,7 @@ func protoOf(t testing.TB, dir, mode string) string {
 }
 
 func repair(t testing.TB, path string) {
-	roundtrip.Run(t, "xfs_repair", "-n", "-f", "-o", "force_geometry", path)
+	tool.Run(t, "xfs_repair", "-n", "-f", "-o", "force_geometry", path)
 }
 
 // db asks xfs_db for a number.
@@ -60,7 +61,7 @@ func db(t testing.TB, path string, commands ...string) string {
 	for _, c := range commands {
 		args = append(args, "-c", c)
 	}
-	return roundtrip.Run(t, "xfs_db", append(args, path)...)
+	return tool.Run(t, "xfs_db", append(args, path)...)
 }
 
 func number(t testing.TB, path string, commands ...string) uint64 {

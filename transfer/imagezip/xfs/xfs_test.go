@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"loadnode/internal/tool"
 	"loadnode/transfer/imagezip/free"
 	"loadnode/transfer/imagezip/roundtrip"
 	"loadnode/transfer/imagezip/xfs"
@@ -108,7 +109,7 @@ func TestDeepTree(t *testing.T) {
 func copyOf(t testing.TB, path string) string {
 	t.Helper()
 	to := filepath.Join(roundtrip.Dir(t), "copy")
-	roundtrip.Run(t, "cp", "--sparse=always", path, to)
+	tool.Run(t, "cp", "--sparse=always", path, to)
 	return to
 }
 
@@ -116,7 +117,7 @@ func copyOf(t testing.TB, path string) string {
 func unclean(t testing.TB, path string) bool {
 	t.Helper()
 	fs := roundtrip.Probe(t, path, xfs.Probe)
-	out := roundtrip.Run(t, "xfs_logprint", "-t", path)
+	out := tool.Run(t, "xfs_logprint", "-t", path)
 	require.Equal(t, strings.Contains(out, "<DIRTY>"), fs.Unclean, out)
 	require.Equal(t, !strings.Contains(out, "<CLEAN>"), fs.Unclean, out)
 	return fs.Unclean
@@ -151,13 +152,13 @@ func TestUncleanLog(t *testing.T) {
 						}
 						require.True(t, unclean(t, copyOf(t, path)), "round %d", round)
 					}
-					roundtrip.Run(t, "find", dir, "-mindepth", "1", "-delete")
+					tool.Run(t, "find", dir, "-mindepth", "1", "-delete")
 				})
 				if !mounted {
 					t.Skip("needs a mounted filesystem")
 				}
 				require.False(t, unclean(t, path), "round %d", round)
-				m := logHead.FindStringSubmatch(roundtrip.Run(t, "xfs_logprint", "-t", path))
+				m := logHead.FindStringSubmatch(tool.Run(t, "xfs_logprint", "-t", path))
 				at, err := strconv.Atoi(m[1])
 				require.NoError(t, err)
 				if at < head {
@@ -177,7 +178,7 @@ func TestUncleanLog(t *testing.T) {
 // round.
 func TestChangedUUID(t *testing.T) {
 	path := mkfs(t, 48, "")
-	roundtrip.Run(t, "xfs_db", "-x", "-f", "-c", "uuid 11111111-2222-3333-4444-555555555555", path)
+	tool.Run(t, "xfs_db", "-x", "-f", "-c", "uuid 11111111-2222-3333-4444-555555555555", path)
 	require.Contains(t, db(t, path, "version"), "META_UUID")
 	require.False(t, unclean(t, path))
 	same(t, path, 0)

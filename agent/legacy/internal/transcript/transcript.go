@@ -5,12 +5,12 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/internal/vectors"
 )
 
 // Step is something a controller sent, and what the agent said until the controller sent the next thing. The first step
@@ -20,30 +20,11 @@ type Step struct {
 	Heard []string // segments as they came
 }
 
-// Dir is the folder of the recordings; the test is skipped where it is absent.
-func Dir(t *testing.T) string {
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		require.NotEqual(t, "/", dir)
-		dir = filepath.Dir(dir)
-	}
-	dir = filepath.Join(filepath.Dir(dir), "shared", "vectors", "omf")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recordings of the original programs here (%s)", dir)
-	}
-	return dir
-}
-
 var line = regexp.MustCompile(`^ *[0-9.]+ (?:\[1\] )?(->|<-|server->agent|agent->server) b?'(.*)'$`)
 
 // Read reads a recording of a connection between a controller and an agent.
 func Read(t *testing.T, file string) []Step {
-	raw, err := os.ReadFile(filepath.Join(Dir(t), file))
-	require.NoError(t, err)
+	raw := vectors.Read(t, "omf/"+file)
 	steps := []Step{{}}
 	in := bufio.NewScanner(bytes.NewReader(raw))
 	for in.Scan() {

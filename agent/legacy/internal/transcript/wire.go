@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/internal/vectors"
 )
 
 // Datagram is one that was seen on the multicast transport.
@@ -26,8 +27,7 @@ var datagram = regexp.MustCompile(`^ *([0-9.]+) ([0-9.]+) -> (224\.4\.0\.[12]):(
 
 // Wire reads a recording of the multicast transport, and what the controller's program printed meanwhile.
 func Wire(t *testing.T, file string) (seen []Datagram, printed []string) {
-	raw, err := os.ReadFile(filepath.Join(Dir(t), file))
-	require.NoError(t, err)
+	raw := vectors.Read(t, "omf/"+file)
 	wire, stdout, ok := strings.Cut(string(raw), "--- stdout of commServer\n")
 	require.True(t, ok, "%s has no printed part", file)
 	for line := range strings.Lines(wire) {
@@ -67,8 +67,7 @@ var (
 
 // Log reads the log of the original controller.
 func Log(t *testing.T, file string) (entries []Entry) {
-	raw, err := os.ReadFile(filepath.Join(Dir(t), file))
-	require.NoError(t, err)
+	raw := vectors.Read(t, "omf/"+file)
 	in := bufio.NewScanner(bytes.NewReader(raw))
 	for in.Scan() {
 		if m := pipeLine.FindStringSubmatch(in.Text()); m != nil {
@@ -86,7 +85,7 @@ func Log(t *testing.T, file string) (entries []Entry) {
 
 // Files are the names of all recordings.
 func Files(t *testing.T) (names []string) {
-	files, err := os.ReadDir(Dir(t))
+	files, err := os.ReadDir(vectors.Path(t, "omf"))
 	require.NoError(t, err)
 	for _, f := range files {
 		names = append(names, f.Name())
