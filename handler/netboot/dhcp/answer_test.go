@@ -96,12 +96,12 @@ func TestReservations(t *testing.T) {
 	script := "http://10.18.0.1:5012/boot/ipxe?mac=" + ours
 	for name, want := range map[string]struct{ file, arch string }{
 		"bios rom": {"undionly.kpxe", "bios"},
-		"ovmf":     {"ipxe.efi", "efi-x64"},
-		"efi bc":   {"ipxe.efi", "efi-x64"},
+		"ovmf":     {"snponly.efi", "efi-x64"},
+		"efi bc":   {"snponly.efi", "efi-x64"},
 		"arm":      {"ipxe-arm64.efi", "efi-arm64"},
 		"ipxe":     {script, "bios"},
 		"ipxe efi": {script, "efi-x64"},
-		"http":     {"http://10.18.0.1:5012/boot/files/ipxe.efi", "http-x64"},
+		"http":     {"http://10.18.0.1:5012/boot/files/snponly.efi", "http-x64"},
 		"http arm": {"http://10.18.0.1:5012/boot/files/ipxe-arm64.efi", "http-arm64"},
 		"linux":    {"", ""},
 		"riscv":    {"", "arch-27"},
@@ -182,7 +182,7 @@ func TestProxy(t *testing.T) {
 	a := s.Answer(request(t, ours, dhcpv4.MessageTypeRequest, append(firmwares()["ovmf"], dhcpv4.WithClientIP(own))...), peer, dhcp.BootPort)
 	require.Equal(t, dhcp.Acked, a.Outcome)
 	require.Equal(t, peer, a.To)
-	require.Equal(t, "ipxe.efi", parsed(t, a).BootFileName)
+	require.Equal(t, "snponly.efi", parsed(t, a).BootFileName)
 	a = s.Answer(request(t, ours, dhcpv4.MessageTypeRequest, firmwares()["ovmf"]...), nowhere, dhcp.ServerPort)
 	require.Equal(t, dhcp.Ignored, a.Outcome, "the address is asked of the other server")
 }
@@ -191,7 +191,7 @@ func TestPxelinux(t *testing.T) {
 	cfg := config(dhcp.Reservations)
 	cfg.Loader = dhcp.Pxelinux
 	s := newServer(t, cfg)
-	for name, want := range map[string]string{"bios rom": "lpxelinux.0", "ipxe": "lpxelinux.0", "ovmf": "ipxe.efi"} {
+	for name, want := range map[string]string{"bios rom": "lpxelinux.0", "ipxe": "lpxelinux.0", "ovmf": "snponly.efi"} {
 		require.Equal(t, want, s.Answer(request(t, ours, dhcpv4.MessageTypeDiscover, firmwares()[name]...), nowhere, dhcp.ServerPort).File, name)
 	}
 }
@@ -204,7 +204,7 @@ func TestChain(t *testing.T) {
 		cfg.Lookup = func(mac string) (dhcp.Host, bool) { h, ok := known(mac); h.Chain = true; return h, ok }
 		cfg.Loader = loader
 		s := newServer(t, cfg)
-		for name, want := range map[string]string{"bios rom": bios, "ipxe": bios, "ipxe efi": "ipxe.efi", "ovmf": "ipxe.efi", "linux": ""} {
+		for name, want := range map[string]string{"bios rom": bios, "ipxe": bios, "ipxe efi": "snponly.efi", "ovmf": "snponly.efi", "linux": ""} {
 			require.Equal(t, want, s.Answer(request(t, ours, dhcpv4.MessageTypeDiscover, firmwares()[name]...), nowhere, dhcp.ServerPort).File, name)
 		}
 	}

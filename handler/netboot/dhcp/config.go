@@ -44,14 +44,14 @@ type Host struct {
 // them by TFTP or, under /boot/files/, by HTTP.
 type Files struct {
 	BIOS     string // iPXE; Debian: undionly.kpxe
-	EFI      string // iPXE for x86-64; Debian: ipxe.efi, snponly.efi
+	EFI      string // iPXE for x86-64; Debian: snponly.efi; its ipxe.efi does not hand over to the next boot option
 	EFIARM   string // iPXE for arm64; Debian: ipxe-arm64.efi
 	Pxelinux string // lpxelinux.0
 }
 
 // DefaultFiles are the names in Debian's packages.
 func DefaultFiles() Files {
-	return Files{BIOS: "undionly.kpxe", EFI: "ipxe.efi", EFIARM: "ipxe-arm64.efi", Pxelinux: "lpxelinux.0"}
+	return Files{BIOS: "undionly.kpxe", EFI: "snponly.efi", EFIARM: "ipxe-arm64.efi", Pxelinux: "lpxelinux.0"}
 }
 
 // Config says what to answer.

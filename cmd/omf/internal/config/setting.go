@@ -153,7 +153,7 @@ func Settings() []Setting {
 		{KeyBootKernel, "kernel", "file of the imaging system's kernel in the boot directory", ""},
 		{KeyBootInitrd, "initrd", "file of its initial file system", ""},
 		{KeyBootBIOS, "undionly.kpxe", "loader for BIOS machines", ""},
-		{KeyBootEFI, "ipxe.efi", "loader for x86-64 machines with EFI", ""},
+		{KeyBootEFI, "snponly.efi", "loader for x86-64 machines with EFI", ""},
 		{KeyBootEFIARM, "ipxe-arm64.efi", "loader for arm64 machines with EFI", ""},
 		{KeyBootPxelinux, "lpxelinux.0", "loader for BIOS machines with loader pxelinux", ""},
 	}
