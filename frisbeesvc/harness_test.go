@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +25,7 @@ import (
 	"loadnode/transfer/install"
 	"loadnode/transfer/mcast"
 	"loadnode/transfer/ndz"
+	"loadnode/transfer/ndz/ndztest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,14 +35,8 @@ const patience = 20 * time.Second
 // makeImage writes an image with so many MiB of data that do not compress.
 func makeImage(t testing.TB, seed byte, mib int) []byte {
 	t.Helper()
-	data := make([]byte, mib<<20)
-	rand.NewChaCha8([32]byte{seed}).Read(data)
-	var out bytes.Buffer
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &out, Level: 1})
-	require.NoError(t, err)
-	require.NoError(t, w.Append(64, data))
-	require.NoError(t, w.Finish(uint64(64+len(data)/ndz.SectorSize), 0))
-	return out.Bytes()
+	data := ndztest.Noise(uint64(seed), mib<<20)
+	return ndztest.Image(t, uint64(64+len(data)/ndz.SectorSize), ndztest.Run{Sector: 64, Data: data})
 }
 
 func put(t testing.TB, dir, name string, data []byte) string {

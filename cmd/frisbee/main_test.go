@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"loadnode/transfer/disk"
 	"loadnode/transfer/mcast"
 	"loadnode/transfer/ndz"
+	"loadnode/transfer/ndz/ndztest"
 	"loadnode/transfer/server"
 )
 
@@ -41,18 +41,12 @@ func freePort(t *testing.T) uint16 {
 // disc is a unit of some megabytes with a hole, and its image.
 func disc(t *testing.T) (raw, image []byte) {
 	t.Helper()
-	raw = make([]byte, 24<<20)
-	noise := rand.NewChaCha8([32]byte{7})
-	var out bytes.Buffer
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &out, Level: 1})
-	require.NoError(t, err)
-	defer w.Close()
-	for _, part := range [][2]int{{0, 9 << 20}, {12 << 20, 20 << 20}} {
-		_, _ = noise.Read(raw[part[0]:part[1]])
-		require.NoError(t, w.Append(uint64(part[0]/ndz.SectorSize), raw[part[0]:part[1]]))
+	const sectors = 24 << 20 / ndz.SectorSize
+	runs := []ndztest.Run{
+		{Sector: 0, Data: ndztest.Noise(7, 9<<20)},
+		{Sector: 12 << 20 / ndz.SectorSize, Data: ndztest.Noise(8, 8<<20)},
 	}
-	require.NoError(t, w.Finish(uint64(len(raw)/ndz.SectorSize), 0))
-	return raw, out.Bytes()
+	return ndztest.Unit(sectors, runs...), ndztest.Image(t, sectors, runs...)
 }
 
 func serve(t *testing.T, image []byte, port uint16) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -22,6 +21,7 @@ import (
 	"loadnode/transfer/client"
 	"loadnode/transfer/mcast"
 	"loadnode/transfer/ndz"
+	"loadnode/transfer/ndz/ndztest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -38,17 +38,10 @@ func freePort(t *testing.T) uint16 {
 
 func imageFile(t *testing.T) (path string, image []byte) {
 	t.Helper()
-	var out bytes.Buffer
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &out, Level: 1})
-	require.NoError(t, err)
-	defer w.Close()
-	data := make([]byte, 5<<20)
-	_, _ = rand.NewChaCha8([32]byte{8}).Read(data)
-	require.NoError(t, w.Append(0, data))
-	require.NoError(t, w.Finish(5<<20/ndz.SectorSize, 0))
+	image = ndztest.Image(t, 5<<20/ndz.SectorSize, ndztest.Run{Data: ndztest.Noise(8, 5<<20)})
 	path = filepath.Join(t.TempDir(), "image.ndz")
-	require.NoError(t, os.WriteFile(path, out.Bytes(), 0o600))
-	return path, out.Bytes()
+	require.NoError(t, os.WriteFile(path, image, 0o600))
+	return path, image
 }
 
 type store struct {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 
 	"loadnode/cmd/internal/dropin"
 	"loadnode/transfer/ndz"
+	"loadnode/transfer/ndz/ndztest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,15 +41,10 @@ func entries(t *testing.T, dir string) (list []string) {
 
 // sample is an image of several chunks, of a unit of 10000 sectors whose sectors 7000 to 9999 are free, and the unit.
 func sample(t *testing.T, seed byte) (image, unit []byte) {
-	unit = make([]byte, 10000*512)
-	rand.NewChaCha8([32]byte{seed}).Read(unit[:7000*512])
-	var b bytes.Buffer
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &b, Level: 1})
-	require.NoError(t, err)
-	require.NoError(t, w.Append(0, unit[:7000*512]))
-	require.NoError(t, w.Finish(10000, 0))
-	require.Greater(t, b.Len(), 3*ndz.ChunkSize)
-	return b.Bytes(), unit
+	data := ndztest.Run{Data: ndztest.Noise(uint64(seed), 7000*512)}
+	image = ndztest.Image(t, 10000, data)
+	require.Greater(t, len(image), 3*ndz.ChunkSize)
+	return image, ndztest.Unit(10000, data)
 }
 
 func TestToFileAndStdout(t *testing.T) {

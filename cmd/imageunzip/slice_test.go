@@ -20,6 +20,7 @@ import (
 	"loadnode/internal/vectors"
 	"loadnode/transfer/disk/ptable"
 	"loadnode/transfer/ndz"
+	"loadnode/transfer/ndz/ndztest"
 )
 
 // partitioned is a disk full of noise with partitions, the second of them where and as long as said, in sectors.
@@ -187,13 +188,7 @@ func TestResize(t *testing.T) {
 	require.NoError(t, err)
 	copy(whole[4096*512:], b)
 	image := filepath.Join(t.TempDir(), "image")
-	f, err := os.Create(image)
-	require.NoError(t, err)
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: f, Level: 1})
-	require.NoError(t, err)
-	require.NoError(t, w.Append(0, whole))
-	require.NoError(t, w.Finish(uint64(len(whole)/512), 0))
-	require.NoError(t, f.Close())
+	require.NoError(t, os.WriteFile(image, ndztest.Image(t, uint64(len(whole)/512), ndztest.Run{Data: whole}), 0o600))
 
 	back := filepath.Join(t.TempDir(), "back")
 	require.NoError(t, os.WriteFile(back, bytes.Repeat([]byte{0xdd}, 20<<20), 0o600))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"loadnode/transfer/ndz"
+	"loadnode/transfer/ndz/ndztest"
 )
 
 // lineWaiter is standard output that somebody waits for a line of.
@@ -207,19 +207,12 @@ func ownSessions(t *testing.T) []string {
 // returns what a disk must hold then.
 func smallImage(t *testing.T, path string, seed uint64) []byte {
 	t.Helper()
-	disk := make([]byte, 6<<20)
-	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
-	f, err := os.Create(path)
-	require.NoError(t, err)
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: f, Level: 1})
-	require.NoError(t, err)
-	defer w.Close()
-	for _, region := range [][2]int{{2048, 3000}, {6000, 1}, {8000, 1500}} {
-		b := disk[region[0]*512 : (region[0]+region[1])*512]
-		_, _ = r.Read(b) // never fails
-		require.NoError(t, w.Append(uint64(region[0]), b))
+	const sectors = 6 << 20 / ndz.SectorSize
+	runs := []ndztest.Run{
+		{Sector: 2048, Data: ndztest.Noise(3*seed, 3000*ndz.SectorSize)},
+		{Sector: 6000, Data: ndztest.Noise(3*seed+1, ndz.SectorSize)},
+		{Sector: 8000, Data: ndztest.Noise(3*seed+2, 1500*ndz.SectorSize)},
 	}
-	require.NoError(t, w.Finish(uint64(len(disk)/512), 0))
-	require.NoError(t, f.Close())
-	return disk
+	require.NoError(t, os.WriteFile(path, ndztest.Image(t, sectors, runs...), 0o644))
+	return ndztest.Unit(sectors, runs...)
 }

@@ -59,6 +59,7 @@ var table = []rule{
 	{"transfer", nil, nil},
 	{"transfer/inflate", nil, nil},
 	{"transfer/ndz", []string{"transfer/inflate"}, []string{"compress", "x/sync"}},
+	{"transfer/ndz/ndztest", []string{"transfer/ndz"}, []string{"testify"}},
 	{"transfer/disk", nil, []string{"x/sys"}},
 	{"transfer/disk/ptable", nil, nil},
 	{"transfer/disk/loop", nil, []string{"x/sys"}},

@@ -22,6 +22,7 @@ import (
 	"loadnode/bus/credential/callout"
 	"loadnode/events"
 	"loadnode/transfer/ndz"
+	"loadnode/transfer/ndz/ndztest"
 )
 
 const (
@@ -167,19 +168,9 @@ func start(t *testing.T) *system {
 func writeImage(t *testing.T, path string) []byte {
 	t.Helper()
 	const sectors = 8192
-	disk := make([]byte, sectors*512)
-	r := mathrand.NewChaCha8([32]byte{7})
-	f, err := os.Create(path)
-	require.NoError(t, err)
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: f, Level: 1})
-	require.NoError(t, err)
-	defer w.Close()
-	b := disk[64*512:]
-	_, _ = r.Read(b) // never fails
-	require.NoError(t, w.Append(64, b))
-	require.NoError(t, w.Finish(sectors, 0))
-	require.NoError(t, f.Close())
-	return disk
+	data := ndztest.Run{Sector: 64, Data: ndztest.Noise(7, (sectors-64)*ndz.SectorSize)}
+	require.NoError(t, os.WriteFile(path, ndztest.Image(t, sectors, data), 0o644))
+	return ndztest.Unit(sectors, data)
 }
 
 // load asks for all nodes and returns the job.

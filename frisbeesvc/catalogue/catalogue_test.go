@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"loadnode/transfer/ndz"
+	"loadnode/transfer/ndz/ndztest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -26,14 +26,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // makeImage writes an image with so many MiB of data that do not compress.
 func makeImage(t testing.TB, seed byte, mib int) []byte {
 	t.Helper()
-	data := make([]byte, mib<<20)
-	rand.NewChaCha8([32]byte{seed}).Read(data)
-	var out bytes.Buffer
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &out, Level: 1})
-	require.NoError(t, err)
-	require.NoError(t, w.Append(64, data))
-	require.NoError(t, w.Finish(uint64(64+len(data)/ndz.SectorSize), 0))
-	return out.Bytes()
+	data := ndztest.Noise(uint64(seed), mib<<20)
+	return ndztest.Image(t, uint64(64+len(data)/ndz.SectorSize), ndztest.Run{Sector: 64, Data: data})
 }
 
 // recorder keeps what an Observer is told.

@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"testing"
 
 	"loadnode/events"
 	"loadnode/transfer/ndz"
+	"loadnode/transfer/ndz/ndztest"
 )
 
 // Image is an .ndz image in memory, and what it holds.
@@ -30,28 +28,18 @@ type region struct {
 // compress, mib MiB in all, and free space between and behind them.
 func NewImage(t testing.TB, mib int, seed uint64) *Image {
 	t.Helper()
-	random := rand.NewChaCha8(sha256.Sum256(fmt.Append(nil, seed)))
 	third := mib << 20 / 3 / ndz.SectorSize * ndz.SectorSize
 	img := &Image{}
-	var out bytes.Buffer
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &out, Level: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var runs []ndztest.Run
 	off := int64(0)
-	for range 3 {
-		r := region{off: off, data: make([]byte, third)}
-		_, _ = random.Read(r.data) // never fails
-		if err := w.Append(uint64(off/ndz.SectorSize), r.data); err != nil {
-			t.Fatal(err)
-		}
+	for i := range uint64(3) {
+		r := region{off: off, data: ndztest.Noise(3*seed+i, third)}
+		runs = append(runs, ndztest.Run{Sector: uint64(off / ndz.SectorSize), Data: r.data})
 		img.regions = append(img.regions, r)
 		off += int64(third) + 64<<10
 	}
-	if err := w.Finish(uint64(off/ndz.SectorSize), 0); err != nil {
-		t.Fatal(err)
-	}
-	img.File = out.Bytes()
+	img.File = ndztest.Image(t, uint64(off/ndz.SectorSize), runs...)
+	var err error
 	img.Manifest, err = ndz.BuildManifest(t.Context(), bytes.NewReader(img.File), int64(len(img.File)))
 	if err != nil {
 		t.Fatal(err)
@@ -64,21 +52,13 @@ func NewImage(t testing.TB, mib int, seed uint64) *Image {
 func NewLargeImage(t testing.TB, chunks int) *Image {
 	t.Helper()
 	const sectors = 2000
-	data := make([]byte, sectors*ndz.SectorSize)
-	_, _ = rand.NewChaCha8(sha256.Sum256(nil)).Read(data) // never fails
-	var first bytes.Buffer
-	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &first, Level: 1})
+	data := ndztest.Noise(0, sectors*ndz.SectorSize)
+	first := ndztest.Image(t, sectors, ndztest.Run{Data: data})
+	m, err := ndz.BuildManifest(t.Context(), bytes.NewReader(first), ndz.ChunkSize)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(w.Append(0, data), w.Finish(sectors, 0)); err != nil {
-		t.Fatal(err)
-	}
-	m, err := ndz.BuildManifest(t.Context(), bytes.NewReader(first.Bytes()), ndz.ChunkSize)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img := &Image{File: bytes.Repeat(first.Bytes(), chunks), Manifest: m}
+	img := &Image{File: bytes.Repeat(first, chunks), Manifest: m}
 	for i := range chunks {
 		// The header says where the data belongs: sectors described, and the one region of them.
 		chunk, at := img.File[i*ndz.ChunkSize:(i+1)*ndz.ChunkSize], uint32(i*sectors)
