@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,44 +10,55 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 )
 
 // ovmf is where the package ovmf has the firmware of UEFI.
 const ovmf = "/usr/share/OVMF"
 
-// machine is one computer.
+// machine is one computer. Whatever it is to do, it starts from the network
+// first, and from its disk if it is sent there.
 type machine struct {
-	name    string // of the node
-	index   int
-	disk    string   // file
-	bus     []string // how QEMU is to attach it
-	imaging string   // directory of kernel and initrd
-	work    string
-	append  string // arguments of the kernel
-	uefi    bool
+	name  string // of the node
+	index int
+	disk  string   // file
+	bus   []string // how QEMU is to attach it, with bootindex=1
+	work  string
+	uefi  bool
 
-	local bool // the next start is from the disk
+	memory int  // MiB, 0: 512
+	noROM  bool // its network card cannot boot
+	chain  bool // iPXE in its network card is to fetch another one
+	lost   bool // it never comes, and is not waited for as long as others
+
+	// fail is told when QEMU ends by itself with an error. It may be nil.
+	fail func(error)
 
 	mu     sync.Mutex
 	run    *exec.Cmd
 	ended  chan struct{}
+	cut    *atomic.Bool // of this start: its power was cut
 	starts int
+	broken atomic.Pointer[error]
 }
 
 // arguments are QEMU's for one start.
 func (m *machine) arguments(console string) []string {
+	card := "virtio-net-pci,netdev=n,bootindex=0,mac=" + hardware(m.index).String()
+	if m.noROM || m.uefi { // that of UEFI is in its firmware
+		card += ",romfile="
+	}
 	args := append([]string{
-		"-accel", "tcg", "-m", "512", "-smp", "1", "-display", "none", "-no-reboot", "-name", m.name,
+		"-accel", "tcg", "-m", fmt.Sprint(cmp.Or(m.memory, 512)), "-smp", "1", "-display", "none", "-no-reboot", "-name", m.name,
 		"-serial", "file:" + console, "-monitor", "none",
-		"-netdev", fmt.Sprintf("tap,id=n,ifname=tap%d,script=no,downscript=no", m.index),
-		"-device", "virtio-net-pci,netdev=n,romfile=,mac=" + hardware(m.index).String(),
+		"-netdev", fmt.Sprintf("tap,id=n,ifname=tap%d,script=no,downscript=no", m.index), "-device", card,
 		"-drive", "id=d,if=none,format=raw,cache=unsafe,file=" + m.disk,
 	}, m.bus...)
 	if m.uefi {
+		// Of the ways into the network the firmware would try IPv6 before the
+		// disk, for minutes.
+		args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
 		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+ovmf+"/OVMF_CODE.fd", "-drive", "if=pflash,format=raw,snapshot=on,file="+ovmf+"/OVMF_VARS.fd")
-	}
-	if !m.local {
-		args = append(args, "-kernel", filepath.Join(m.imaging, "kernel"), "-initrd", filepath.Join(m.imaging, "initrd"), "-append", m.append)
 	}
 	return args
 }
@@ -53,6 +66,13 @@ func (m *machine) arguments(console string) []string {
 // console is the file of what the machine printed in its last start.
 func (m *machine) console() string {
 	return filepath.Join(m.work, fmt.Sprintf("%s-%d.console", m.name, m.starts))
+}
+
+// next is the file of what it is going to print in its next start.
+func (m *machine) next() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return filepath.Join(m.work, fmt.Sprintf("%s-%d.console", m.name, m.starts+1))
 }
 
 // power does what a power controller does, and says whether it is on.
@@ -65,7 +85,8 @@ func (m *machine) power(action string) (string, error) {
 	case "off", "soft":
 		m.off()
 	case "on":
-		if m.run == nil {
+		if !m.running() {
+			m.off()
 			err = m.on()
 		}
 	case "reset", "cycle":
@@ -74,21 +95,31 @@ func (m *machine) power(action string) (string, error) {
 	default:
 		err = fmt.Errorf("power %q: unknown", action)
 	}
+	err = errors.Join(err, m.why())
+	if m.running() {
+		return "on", err
+	}
+	return "off", err
+}
+
+// running reports whether it is on. The caller holds mu.
+func (m *machine) running() bool {
 	if m.run == nil {
-		return "off", err
+		return false
 	}
 	select {
 	case <-m.ended:
-		return "off", err
+		return false
 	default:
-		return "on", err
+		return true
 	}
 }
 
 func (m *machine) on() error {
 	m.starts++
 	cmd := exec.Command("qemu-system-x86_64", m.arguments(m.console())...)
-	log, err := os.Create(filepath.Join(m.work, m.name+".qemu"))
+	said := filepath.Join(m.work, m.name+".qemu")
+	log, err := os.Create(said)
 	if err != nil {
 		return err
 	}
@@ -97,12 +128,33 @@ func (m *machine) on() error {
 	if err != nil {
 		return err
 	}
-	ended := make(chan struct{})
+	ended, cut := make(chan struct{}), new(atomic.Bool)
 	go func() {
-		_ = cmd.Wait() // it ends with an error when its power is cut
-		close(ended)
+		defer close(ended)
+		if err := cmd.Wait(); err != nil && !cut.Load() {
+			m.breakDown(err, said)
+		}
 	}()
-	m.run, m.ended = cmd, ended
+	m.run, m.ended, m.cut = cmd, ended, cut
+	return nil
+}
+
+// breakDown notes that QEMU ended by itself, which no machine does that is
+// switched off from inside.
+func (m *machine) breakDown(err error, said string) {
+	text, _ := os.ReadFile(said) // nothing, if it is gone
+	err = fmt.Errorf("%s: QEMU: %w: %s", m.name, err, bytes.TrimSpace(text))
+	m.broken.Store(&err)
+	if m.fail != nil {
+		m.fail(err)
+	}
+}
+
+// why is the error that QEMU ended with, if it did.
+func (m *machine) why() error {
+	if err := m.broken.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 
@@ -110,18 +162,17 @@ func (m *machine) off() {
 	if m.run == nil {
 		return
 	}
+	m.cut.Store(true)
 	_ = m.run.Process.Kill() // it may have ended
 	<-m.ended
 	m.run = nil
 }
 
-// startLocal switches the machine on to boot from its disk.
+// startLocal switches the machine on by hand: no job wants it, so that it ends
+// up on its disk.
 func (m *machine) startLocal() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.off()
-	m.local = true
-	return m.on()
+	_, err := m.power("cycle")
+	return err
 }
 
 // awaitOff waits until the machine has switched itself off.
@@ -134,7 +185,7 @@ func (m *machine) awaitOff(ctx context.Context) error {
 	}
 	select {
 	case <-ended:
-		return nil
+		return m.why()
 	case <-ctx.Done():
 		return fmt.Errorf("%s did not switch itself off: %w", m.name, ctx.Err())
 	}

@@ -29,7 +29,12 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := start(ctx, os.Args[1:])
+	var err error
+	if a := os.Args; len(a) == 6 && a[1] == strangerFlag {
+		err = beStranger(ctx, a[2], a[3], a[4], a[5], os.Stdin, os.Stdout)
+	} else {
+		err = start(ctx, a[1:])
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,7 +25,8 @@ const (
 	natsURL   = "nats://" + server + ":4222"
 	imageName = "proof.ndz"
 	diskSize  = 256 << 20 // bytes of each machine's disk
-	patience  = 12 * time.Minute
+	webPort   = "5012"
+	patience  = 14 * time.Minute
 )
 
 // machines are the computers of the proof.
@@ -37,9 +38,8 @@ func machines(s settings) []*machine {
 	}
 	var all []*machine
 	for i, b := range buses {
-		m := &machine{name: fmt.Sprintf("n1-%d", i+1), index: i + 1, bus: b, uefi: i == 2, imaging: s.imaging, work: s.work}
+		m := &machine{name: fmt.Sprintf("n1-%d", i+1), index: i + 1, bus: b, uefi: i == 2, chain: i == 1, work: s.work}
 		m.disk = filepath.Join(s.work, m.name+".disk")
-		m.append = fmt.Sprintf("console=ttyS0 quiet omf.boot=http://%s omf.mac=%s", net.JoinHostPort(server, bootPort), hardware(m.index))
 		all = append(all, m)
 	}
 	return all
@@ -48,12 +48,25 @@ func machines(s settings) []*machine {
 func run(ctx context.Context, s settings) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	err := scenarios(ctx, s, fail)
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
+
+// scenarios go through it all. fail ends ctx when a machine breaks down.
+func scenarios(ctx context.Context, s settings, fail func(error)) error {
 	p := newPhases(os.Stdout)
 	if err := bridge(ctx); err != nil {
 		return err
 	}
-	all := machines(s)
-	for _, m := range all {
+	all, missing := machines(s), lostMachines(s)
+	every := slices.Concat(all, missing)
+	for _, m := range every {
+		m.fail = fail
 		if err := port(ctx, fmt.Sprintf("tap%d", m.index)); err != nil {
 			return err
 		}
@@ -76,8 +89,11 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer ln.Close()
-	go servePower(ln, all)
-	if err := inventory(s, all); err != nil {
+	go servePower(ln, every)
+	if err := inventory(s, every); err != nil {
+		return err
+	}
+	if err := bootDirectory(s); err != nil {
 		return err
 	}
 	conn, stop, err := serve(ctx, s)
@@ -85,15 +101,6 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer stop()
-	dhcp, err := serveDHCP(all)
-	if err != nil {
-		return err
-	}
-	defer dhcp.Close()
-	go func() { _ = dhcp.Serve() }() // ends with Close
-	web := &http.Server{Addr: net.JoinHostPort(server, bootPort), Handler: bootConfig(conn, all), ReadHeaderTimeout: 10 * time.Second}
-	defer web.Close()
-	go func() { _ = web.ListenAndServe() }() // ends with Close
 	p.done("server")
 
 	if err := load(ctx, s, "[1,1..3]"); err != nil {
@@ -133,6 +140,50 @@ func run(ctx context.Context, s settings) error {
 		}
 	}
 	p.done("three machines started from their disks and knew the token")
+	if err := ways(s, all); err != nil {
+		return err
+	}
+
+	nowhere, err := begin(ctx, s, "[1,7..8]")
+	if err != nil {
+		return err
+	}
+	if err := strangers(ctx, s, conn, all[0], all[1], image); err != nil {
+		return err
+	}
+	p.done("two machines loaded after strangers had asked for them")
+	if err := lost(ctx, conn, nowhere, missing); err != nil {
+		return err
+	}
+	p.done("two machines that never came were reported")
+	return nil
+}
+
+// ways looks into the server's log: each machine came the way that its
+// firmware goes, and was then sent to its disk.
+func ways(s settings, all []*machine) error {
+	text, err := os.ReadFile(filepath.Join(s.work, "server.log"))
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		want := []string{"stage=armed", "stage=dhcp", "stage=script", "stage=kernel", "stage=initrd", "stage=config", "stage=agent", "start=disk"}
+		if m.uefi {
+			want = append(want, "stage=tftp detail=snponly.efi")
+		}
+		if m.chain {
+			want = append(want, "stage=tftp detail=undionly.kpxe")
+		}
+		for _, w := range want {
+			found := false
+			for line := range strings.Lines(string(text)) {
+				found = found || strings.Contains(line, w) && strings.Contains(line, "node="+m.name+" ")
+			}
+			if !found {
+				return fmt.Errorf("the log of the server does not say %s of %s", w, m.name)
+			}
+		}
+	}
 	return nil
 }
 
@@ -146,17 +197,45 @@ func inventory(s settings, all []*machine) error {
 	fmt.Fprintf(&b, "version: 1\ntestbeds:\n  %s:\n    defaults:\n      disk: largest\n      power: {driver: exec, command: [%q, \"-power\", %q, \"{node}\", \"{action}\"]}\n    nodes:\n",
 		testbed, self, filepath.Join(s.work, "power.sock"))
 	for _, m := range all {
-		fmt.Fprintf(&b, "      %s: {x: 1, y: %d, mac: %q, ip: %s}\n", m.name, m.index, hardware(m.index), address(m.index))
+		checkin := ", checkin: 5m"
+		if m.lost {
+			checkin = ""
+		}
+		fmt.Fprintf(&b, "      %s: {x: 1, y: %d, mac: %q, ip: %s, boot: {driver: builtin, args: \"console=ttyS0 quiet panic=1\", chain: %t%s}}\n",
+			m.name, m.index, hardware(m.index), address(m.index), m.chain, checkin)
 	}
 	return os.WriteFile(filepath.Join(s.work, "inventory.yaml"), []byte(b.String()), 0o644)
 }
 
-// serve starts the server, and connects to its bus as the boot service does.
+// loaders are what firmware starts from, of Debian's package ipxe.
+const loaders = "/usr/lib/ipxe"
+
+// bootDirectory makes the directory that machines boot from: loaders, and the
+// imaging system.
+func bootDirectory(s settings) error {
+	dir := filepath.Join(s.work, "boot")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, file := range []string{filepath.Join(s.imaging, "kernel"), filepath.Join(s.imaging, "initrd"), loaders + "/undionly.kpxe", loaders + "/snponly.efi"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serve starts the server, and connects to its bus to look at what happens.
 func serve(ctx context.Context, s settings) (*bus.Conn, func(), error) {
 	state := filepath.Join(s.work, "state")
 	cmd := exec.CommandContext(ctx, s.omf, "serve", "--state", state, "--inventory", filepath.Join(s.work, "inventory.yaml"), "--images", filepath.Join(s.work, "images"),
-		"--nats-listen", server+":4222", "--http", server+":5012", "--interface", server,
-		"--checkin", "5m", "--join", "3m", "--stall", "2m", "--leave", "3m", "--log", "debug")
+		"--roles", "nats,handler,frisbee,netboot", "--boot-dir", filepath.Join(s.work, "boot"), "--boot-dhcp", "reservations", "--boot-interface", "br0",
+		"--nats-listen", server+":4222", "--http", net.JoinHostPort(server, webPort), "--interface", server,
+		"--checkin", "90s", "--join", "3m", "--stall", "2m", "--leave", "3m", "--log", "debug")
 	log, err := os.Create(filepath.Join(s.work, "server.log"))
 	if err != nil {
 		return nil, nil, err
@@ -189,7 +268,7 @@ func serve(ctx context.Context, s settings) (*bus.Conn, func(), error) {
 		end()
 		return nil, nil, err
 	}
-	conn, err := bus.Connect(ctx, bus.Config{URLs: []string{natsURL}, Name: "boot service of the proof", Credential: &cred})
+	conn, err := bus.Connect(ctx, bus.Config{URLs: []string{natsURL}, Name: "proof", Credential: &cred})
 	if err != nil {
 		end()
 		return nil, nil, err
