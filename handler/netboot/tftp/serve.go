@@ -41,7 +41,8 @@ type Config struct {
 	// are those of real files. It may be nil.
 	Make func(name string, from netip.Addr) (content []byte, ok bool, err error)
 	// Asked is told of every file that is about to be sent, Ended of the end of
-	// the transfer. Both may be nil.
+	// the transfer, but not where only the size of a file was wanted. Both may be
+	// nil.
 	Asked    func(name string, from netip.Addr)
 	Ended    func(name string, from netip.Addr, bytes int64, err error)
 	Parallel int // transfers at once; 0: DefaultParallel
@@ -114,10 +115,17 @@ func (s *Server) send(ctx context.Context, asked string, rf io.ReaderFrom) (err 
 		s.cfg.Asked(name, from)
 	}
 	n, err := rf.ReadFrom(&until{ctx, content})
-	if s.cfg.Ended != nil {
+	if s.cfg.Ended != nil && !declined(err) {
 		s.cfg.Ended(name, from, n, err)
 	}
 	return err
+}
+
+// declined reports whether the peer said in place of fetching the first block
+// that it does not want it: firmware asks for the size in this way, and loaders
+// that do not like an option ask again without. The library has no type for it.
+func declined(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "sending block 0: code=")
 }
 
 // open finds what a name stands for.

@@ -115,6 +115,35 @@ func TestServe(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(dir, "new"))
 }
 
+// TestSize: who asks for the size of a file and then declines it, as firmware
+// does, has not broken a transfer off.
+func TestSize(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "loader"), []byte("loader"), 0o644))
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { root.Close() })
+	ended := make(chan error, 2)
+	at := start(t, tftp.Config{Root: root, Ended: func(_ string, _ netip.Addr, _ int64, err error) { ended <- err }})
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer c.Close()
+	to, err := net.ResolveUDPAddr("udp4", at)
+	require.NoError(t, err)
+	_, err = c.WriteTo([]byte("\x00\x01loader\x00octet\x00tsize\x000\x00blksize\x001468\x00"), to)
+	require.NoError(t, err)
+	buf := make([]byte, 1500)
+	n, from, err := c.ReadFrom(buf)
+	require.NoError(t, err)
+	require.Equal(t, "\x00\x06", string(buf[:2]), "the options, acknowledged")
+	require.Contains(t, string(buf[:n]), "tsize\x006\x00")
+	_, err = c.WriteTo([]byte("\x00\x05\x00\x08User aborted the transfer\x00"), from)
+	require.NoError(t, err)
+	_, _, err = get(t, at, "loader", 0)
+	require.NoError(t, err)
+	require.NoError(t, <-ended, "only of the transfer that took place")
+}
+
 // TestBusy: what is over the bound is refused at once, and those that run go on.
 func TestBusy(t *testing.T) {
 	root, err := os.OpenRoot(t.TempDir())
