@@ -67,7 +67,7 @@ packages-check: packages ## installs them on a clean Debian system, runs the ser
 bench: ## benchmarks; what they mean is in docs/performance.md
 	$(GO) run ./deploy/bench
 
-lint: fmt vet ## formatting, vet, staticcheck; the import rules are a test of the root package
+lint: fmt vet ## formatting, vet, staticcheck; the import rules are a test, in deploy/check
 	$(TOOLS) staticcheck ./...
 
 fmt:
