@@ -53,7 +53,7 @@ func play(role string) error {
 	case "ask":
 		var c asking
 		if err = json.Unmarshal(config, &c); err == nil {
-			result, err = c.play(begin)
+			result, err = c.play(begin, in)
 		}
 	case "install":
 		var c installing
@@ -225,14 +225,19 @@ func (c *receiving) play(begin func() error) (out received, err error) {
 	return out, nil
 }
 
-// asking asks for a whole image and takes no block of it.
+// asking asks for all chunks of an image again and again until its input ends,
+// and takes no block of them.
 type asking struct {
 	Local, Server string
 	Port          uint16
 	Chunks        int
 }
 
-func (c *asking) play(begin func() error) (struct{}, error) {
+// askEvery is the time between two requests: less than the fastest server needs
+// for a chunk, and enough for a busy one to read them.
+const askEvery = 250 * time.Microsecond
+
+func (c *asking) play(begin func() error, in io.Reader) (struct{}, error) {
 	none := struct{}{}
 	local, err := netip.ParseAddr(c.Local)
 	if err != nil {
@@ -250,14 +255,25 @@ func (c *asking) play(begin func() error) (struct{}, error) {
 	if err := begin(); err != nil {
 		return none, err
 	}
-	for i := range c.Chunks {
+	enough := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, in)
+		enough <- err
+	}()
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for i := 0; ; i = (i + 1) % c.Chunks {
 		p := wire.Packet{Type: wire.TypeRequest, Subtype: wire.Request, Source: local.As4(), Chunk: int32(i), Count: wire.BlocksPerChunk}
 		// To the server alone: the switch may not have noticed yet that it is in the group.
 		if err := conn.SendTo(netip.AddrPortFrom(to, c.Port), p.Append(nil)); err != nil {
 			return none, err
 		}
+		select {
+		case <-tick.C:
+		case err := <-enough:
+			return none, err
+		}
 	}
-	return none, nil
 }
 
 // discard is an Installer that does nothing.
