@@ -238,10 +238,10 @@ func TestFailuresHaveTheirClass(t *testing.T) {
 			},
 		},
 		"a fault of ours": {
-			prepare: writeAt(func(int64, int) error { panic("oh") }),
+			prepare: writeAt(func(int64, int) error { panic("a bug in writing") }),
 			class:   events.ClassReceive,
 			check: func(t *testing.T, b *bench, f events.LoadFailed) {
-				require.Contains(t, f.Evidence.Text, "oh")
+				require.Contains(t, f.Evidence.Text, "a bug in writing")
 				require.Contains(t, f.Evidence.Text, "goroutine")
 				require.Equal(t, "failed", b.obeyed(events.VerbProbe, nil).State, "the agent lives on")
 			},
@@ -391,10 +391,8 @@ func TestStopAndBusy(t *testing.T) {
 	wrongBoot.Boot = "boot-0"
 	b.refused(events.CodeStale, events.VerbStop, events.StopCommand{NodeRef: wrongBoot})
 
-	began := time.Now()
 	b.obeyed(events.VerbStop, events.StopCommand{NodeRef: events.NodeRef{Job: jobID, Node: nodeName}})
 	require.Equal(t, events.ClassCancelled, b.failed().Class)
-	require.Less(t, time.Since(began), 5*time.Second)
 
 	// The node is free for another job now, and the first one stays stopped.
 	b.images.StopData()

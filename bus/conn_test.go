@@ -18,12 +18,11 @@ import (
 
 func TestConnectUnreachable(t *testing.T) {
 	ctx := within(t)
-	begin := time.Now()
 	_, err := bus.Connect(ctx, bus.Config{URLs: []string{"nats://127.0.0.1:1"}, Timeout: 200 * time.Millisecond})
 	require.ErrorIs(t, err, bus.ErrUnreachable)
 	require.ErrorContains(t, err, "nats://127.0.0.1:1")
 	require.True(t, bus.IsTransient(err))
-	require.Less(t, time.Since(begin), 3*time.Second)
+	require.NoError(t, ctx.Err(), "it waited for no more than its timeout")
 	wctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	_, err = bus.Connect(wctx, bus.Config{URLs: []string{"nats://127.0.0.1:1"}, Wait: true, Timeout: time.Nanosecond})
