@@ -80,9 +80,6 @@ func New(cfg Config) (*Handler, error) {
 	return h, nil
 }
 
-// ID is the name of this handler.
-func (h *Handler) ID() string { return h.id }
-
 // Run takes up the open jobs and serves requests until ctx ends, and returns
 // when everything that it began has ended. It returns nil when ctx ended, and
 // an error for what waiting cannot help.

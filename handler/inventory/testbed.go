@@ -31,16 +31,6 @@ func (inv *Inventory) Testbed(name string) (*Testbed, bool) {
 	return nil, false
 }
 
-// View is the view of a testbed for node sets; see Testbed.View. A testbed
-// that does not exist has no nodes.
-func (inv *Inventory) View(testbed string, active func() []string, topologies ...fs.FS) nodeset.View {
-	tb, ok := inv.Testbed(testbed)
-	if !ok {
-		tb = &Testbed{Name: testbed}
-	}
-	return tb.View(active, topologies...)
-}
-
 // Addresses returns the MAC and the control address of a node as text, empty
 // where unknown: what power scripts may ask for.
 func (inv *Inventory) Addresses(testbed, node string) (mac, ip string) {

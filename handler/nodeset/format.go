@@ -12,20 +12,6 @@ import (
 // names are those of an inventory (CheckName).
 func Format(nodes []string) string { return strings.Join(nodes, ",") }
 
-// Write writes a file for @file: the comment, which may have several lines
-// and may be empty, then one name per line.
-func Write(w io.Writer, comment string, nodes []string) error {
-	if err := checkNames(nodes); err != nil {
-		return err
-	}
-	b := bufio.NewWriter(w)
-	writeComment(b, comment)
-	for _, n := range nodes {
-		fmt.Fprintln(b, n)
-	}
-	return b.Flush()
-}
-
 // WriteTopology writes a topology file as OMF wrote its results (omf-legacy
 // c.1, c.2): with coordinates if all nodes are in a grid, else with names.
 // The explanation goes into the comment. ParseTopology reads it; so do the

@@ -228,7 +228,7 @@ func TestFind(t *testing.T) {
 
 // The gate of the machine that runs the test must at least protect the disk this test runs from.
 func TestGateOfThisMachine(t *testing.T) {
-	list, err := List()
+	list, err := NewGate().List()
 	if os.IsNotExist(err) {
 		t.Skip("no /sys/block here")
 	}

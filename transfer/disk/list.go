@@ -29,9 +29,6 @@ type Info struct {
 // Spare says that a disk is one that only its own name means: it can be taken away, or the system came from it.
 func (d Info) Spare() bool { return d.Removable || d.USB || d.Boot }
 
-// List returns the disks of this machine; see [Gate.List].
-func List() ([]Info, error) { return NewGate().List() }
-
 // List returns the disks in the order of their names: whole disks with a device behind them and a medium inside, so no
 // loop devices, RAM disks, RAID or LVM volumes, and no optical or floppy drives.
 func (g Gate) List() ([]Info, error) {

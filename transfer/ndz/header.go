@@ -9,26 +9,24 @@ import (
 
 // Sizes of the format (§1), in bytes unless they say otherwise.
 const (
-	SectorSize     = 512                    // unit of all disk addresses in an image
-	BlockSize      = 1024                   // unit in which the network carries a chunk
-	BlocksPerChunk = 1024                   // network blocks of one chunk
-	ChunkSize      = 1 << 20                // every chunk has exactly this size
-	HeaderSize     = 4096                   // header area at the start of a chunk
-	MaxPayload     = ChunkSize - HeaderSize // room for the zlib stream
-	MaxSector      = uint64(1)<<32 - 1      // highest sector number a header can hold
-	MaxChunks      = 1 << 22                // most chunks of an image that this package reads (4 TiB of file)
-	magicBase      = uint32(0x69696969)     // V1; V2 is one more, and so on
-	regionBytes    = 8                      // one region record
-	relocBytes     = 16                     // one relocation record
-	csumNone       = 0                      // V4 csum_type: no checksum
-	csumSHA1       = 1                      // V4 csum_type: SHA-1 over header area and payload
-	csumSigned     = 0x8000                 // V4 csum_type: bit for an RSA signature over the digest
-	csumOffset     = 72                     // V4: where the checksum lies
-	csumBytes      = 256                    // V4: room of the checksum
-	uuidOffset     = 328                    // V4: where the 16 bytes of the image's UUID lie
-	totalOffset    = 12                     // V1: where the number of chunks lies
-	relocNone      = 0                      // §5: ignore
-	relocShort     = 6                      // §5: only some bytes of a sector are valid
+	SectorSize  = 512                    // unit of all disk addresses in an image
+	ChunkSize   = 1 << 20                // every chunk has exactly this size
+	HeaderSize  = 4096                   // header area at the start of a chunk
+	MaxPayload  = ChunkSize - HeaderSize // room for the zlib stream
+	MaxSector   = uint64(1)<<32 - 1      // highest sector number a header can hold
+	MaxChunks   = 1 << 22                // most chunks of an image that this package reads (4 TiB of file)
+	magicBase   = uint32(0x69696969)     // V1; V2 is one more, and so on
+	regionBytes = 8                      // one region record
+	relocBytes  = 16                     // one relocation record
+	csumNone    = 0                      // V4 csum_type: no checksum
+	csumSHA1    = 1                      // V4 csum_type: SHA-1 over header area and payload
+	csumSigned  = 0x8000                 // V4 csum_type: bit for an RSA signature over the digest
+	csumOffset  = 72                     // V4: where the checksum lies
+	csumBytes   = 256                    // V4: room of the checksum
+	uuidOffset  = 328                    // V4: where the 16 bytes of the image's UUID lie
+	totalOffset = 12                     // V1: where the number of chunks lies
+	relocNone   = 0                      // §5: ignore
+	relocShort  = 6                      // §5: only some bytes of a sector are valid
 )
 
 // headerBytes is the length of the header struct by version (§2).

@@ -14,9 +14,6 @@ import (
 	"loadnode/agent/legacy/group"
 )
 
-// DefaultPort is where agents of OMF listen (§a.4: the seed's; OMF 4.4's own files say 9026).
-const DefaultPort = 9006
-
 // keepAlive finds controllers that vanished without a word.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 

@@ -109,7 +109,7 @@ func TestRhubarbe(t *testing.T) {
 	n, ok := tb.Node("fit01")
 	require.True(t, ok)
 	require.Equal(t, "192.168.3.1 00:03:1d:0e:03:19 native", fmt.Sprint(n.IP, " ", n.MAC, " ", n.Agent))
-	name, ok := inv.View("r2lab", nil).Numbered(2)
+	name, ok := tb.View(nil).Numbered(2)
 	require.True(t, ok)
 	require.Equal(t, "fit02", name)
 }
