@@ -121,6 +121,12 @@ func (w *watch) once(ctx context.Context) error {
 		return broken(err)
 	}
 	defer pull.stop()
+	return w.deliver(gctx, s, pull)
+}
+
+// deliver hands on what a consumer brings until something breaks.
+func (w *watch) deliver(ctx context.Context, s jetstream.Stream, pull *puller) error {
+	broken := func(err error) error { return classify(err, context.Cause(ctx)) }
 	for expect := uint64(1); ; {
 		if !w.caughtUp && w.next > w.target {
 			w.reached()
@@ -132,11 +138,11 @@ func (w *watch) once(ctx context.Context) error {
 		if err := pull.ask(watchBatch); err != nil {
 			return broken(err)
 		}
-		raw, err := pull.next(gctx, patience)
+		raw, err := pull.next(ctx, patience)
 		switch {
 		case errors.Is(err, errIdle) && !w.caughtUp:
 			// What was to come may be gone meanwhile, pushed out by limits.
-			target, err := w.newest(gctx, s)
+			target, err := w.newest(ctx, s)
 			if err != nil {
 				return broken(err)
 			}

@@ -104,16 +104,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	wanted := drivers()
-	if s.all {
-		wanted = append(wanted, t.below(everything())...)
-	}
-	for name := range strings.SplitSeq(s.extra, ",") {
-		if name = strings.TrimSpace(name); name != "" {
-			wanted = append(wanted, name)
-		}
-	}
-	c, err := t.choose(wanted)
+	c, err := t.choose(s.wanted(t))
 	if err != nil {
 		return err
 	}
@@ -168,6 +159,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fmt.Fprintf(stdout, "kernel %s (%s): %.1f MB; initrd: %.1f MB with %s, %.1f MB unpacked: agent %.1f MB, %d modules, %d files of firmware\n",
 		k.version, s.arch, mega(len(vmlinuz)), mega(len(initrd)), how, mega(raw.Len()), mega(len(agent)), len(c.names), firmware)
 	return nil
+}
+
+// wanted are the modules that were asked for.
+func (s settings) wanted(t *tree) []string {
+	names := drivers()
+	if s.all {
+		names = append(names, t.below(everything())...)
+	}
+	for name := range strings.SplitSeq(s.extra, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func mega(n int) float64 { return float64(n) / 1e6 }

@@ -93,17 +93,10 @@ func applyNode(s State, i int, f Fact) (State, bool) {
 	if old.Ended() {
 		return s, false
 	}
-	var change func(n *Node)
-	switch f.Data.(type) {
-	case events.LoadStarted, events.LoadDone, events.LoadFailed:
-		if s.Saves() {
-			return s, false
-		}
-	case events.SaveStarted, events.SaveDone, events.SaveFailed:
-		if !s.Saves() {
-			return s, false
-		}
+	if !s.means(f.Data) {
+		return s, false
 	}
+	var change func(n *Node)
 	switch d := f.Data.(type) {
 	case events.RebootRequested:
 		change = func(n *Node) {
@@ -118,11 +111,8 @@ func applyNode(s State, i int, f Fact) (State, bool) {
 		change = func(n *Node) { n.Step, n.Deadline = Loading, d.Deadline }
 	case events.LoadDone:
 		change = func(n *Node) {
-			n.Step, n.Deadline, n.Load, n.Fault = Loaded, time.Time{}, &d, nil
-			if s.Plan.Then == events.ThenStay {
-				n.Step = Done
-				n.Result = good(n)
-			}
+			n.Step, n.Load = Loaded, &d
+			s.reached(n)
 		}
 	case events.LoadFailed:
 		change = func(n *Node) { s.fault(n, d, f.Time) }
@@ -130,11 +120,8 @@ func applyNode(s State, i int, f Fact) (State, bool) {
 		change = func(n *Node) { n.Step, n.Deadline = Saving, d.Deadline }
 	case events.SaveDone:
 		change = func(n *Node) {
-			n.Step, n.Deadline, n.Save, n.Fault = Saved, time.Time{}, &d, nil
-			if s.Plan.Then == events.ThenStay {
-				n.Step = Done
-				n.Result = good(n)
-			}
+			n.Step, n.Save = Saved, &d
+			s.reached(n)
 		}
 	case events.SaveFailed:
 		change = func(n *Node) { s.fault(n, events.LoadFailed(d), f.Time) }
@@ -174,6 +161,27 @@ func applyNode(s State, i int, f Fact) (State, bool) {
 			n.Since = f.Time
 		}
 	}), true
+}
+
+// means says whether a fact can be about a job of this kind: one that loads knows
+// nothing of saves, nor the other way round.
+func (s State) means(d events.Data) bool {
+	switch d.(type) {
+	case events.LoadStarted, events.LoadDone, events.LoadFailed:
+		return !s.Saves()
+	case events.SaveStarted, events.SaveDone, events.SaveFailed:
+		return s.Saves()
+	}
+	return true
+}
+
+// reached changes a node whose disk is loaded, or saved.
+func (s State) reached(n *Node) {
+	n.Deadline, n.Fault = time.Time{}, nil
+	if s.Plan.Then == events.ThenStay {
+		n.Step = Done
+		n.Result = good(n)
+	}
 }
 
 // fault changes a node whose attempt has failed.

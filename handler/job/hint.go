@@ -17,15 +17,12 @@ func hint(class events.Class, n *Node, s State) string {
 	if n.Load != nil && class != events.ClassCancelled {
 		return fmt.Sprintf("the disk is loaded and need not be loaded again; %s by hand", byHand(s))
 	}
+	if text := upHint(class, n, again); text != "" {
+		return text
+	}
 	switch class {
 	case events.ClassRefused:
 		return fmt.Sprintf("nothing was written; see its disks in pxe.up of: omf watch %s -o jsonl, and choose one with: %s --disk SELECTOR", s.Job, again)
-	case events.ClassPower:
-		return fmt.Sprintf("try its power driver (%s) by hand, then run: %s", n.Power, again)
-	case events.ClassCheckin:
-		return fmt.Sprintf("watch its console (boot order, DHCP, boot flag) while you run: %s", again)
-	case events.ClassCredential:
-		return fmt.Sprintf("somebody else asked for its credential, or had it; see who in the evidence before you run: %s", again)
 	case events.ClassImage:
 		return "run: omf images verify " + image
 	case events.ClassJoin:
@@ -55,18 +52,15 @@ func saveHint(class events.Class, n *Node, s State) string {
 	if n.Save != nil && class != events.ClassCancelled {
 		return fmt.Sprintf("the image %s is stored and need not be saved again; %s by hand", n.Save.Image.Name, byHand(s))
 	}
+	if text := upHint(class, n, again); text != "" {
+		return text
+	}
 	switch class {
 	case events.ClassRefused:
 		if n.Fault != nil && n.Fault.Evidence.Text == string(events.CodeUnsupported) {
 			return fmt.Sprintf("the agent of this node (%s) cannot save; boot the node into an imaging system with omf-agent", n.Agent)
 		}
 		return fmt.Sprintf("see its disks in pxe.up of: omf watch %s -o jsonl, and choose one with: %s --disk SELECTOR", s.Job, again)
-	case events.ClassPower:
-		return fmt.Sprintf("try its power driver (%s) by hand, then run: %s", n.Power, again)
-	case events.ClassCheckin:
-		return fmt.Sprintf("watch its console (boot order, DHCP, boot flag) while you run: %s", again)
-	case events.ClassCredential:
-		return fmt.Sprintf("somebody else asked for its credential, or had it; see who in the evidence before you run: %s", again)
 	case events.ClassImage:
 		return fmt.Sprintf("see the names that are taken with: omf images ls; then run: omf save '%s' and another name", n.Name)
 	case events.ClassRead:
@@ -78,6 +72,20 @@ func saveHint(class events.Class, n *Node, s State) string {
 	default:
 		return fmt.Sprintf("see how far it came with: omf job show %s; then run: %s", s.Job, again)
 	}
+}
+
+// upHint is the hint for a node that did not come up in the imaging system,
+// whatever it was to do there.
+func upHint(class events.Class, n *Node, again string) string {
+	switch class {
+	case events.ClassPower:
+		return fmt.Sprintf("try its power driver (%s) by hand, then run: %s", n.Power, again)
+	case events.ClassCheckin:
+		return fmt.Sprintf("watch its console (boot order, DHCP, boot flag) while you run: %s", again)
+	case events.ClassCredential:
+		return fmt.Sprintf("somebody else asked for its credential, or had it; see who in the evidence before you run: %s", again)
+	}
+	return ""
 }
 
 // byHand is what is left to do with a machine that would not leave.

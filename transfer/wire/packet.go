@@ -22,9 +22,6 @@ const (
 	BlockHeaderSize = 24
 	// BlockDatagramSize is the size of a BLOCK, UDP payload.
 	BlockDatagramSize = BlockHeaderSize + BlockSize
-	// MaxDatagram is a buffer size that holds every datagram of every
-	// generation with room to spare (§7 rule 2).
-	MaxDatagram = 9216
 
 	// Overhead is what a datagram costs on Ethernet beyond its UDP payload:
 	// IP and UDP headers, Ethernet header, CRC, preamble and gap (§4).
@@ -207,6 +204,12 @@ func (p *Packet) Decode(d []byte) error {
 	if want := p.minBody(); len(b) < want {
 		return fmt.Errorf("%w: %s has %d bytes after its header, needs %d", ErrLength, p.Subtype, len(b), want)
 	}
+	return p.decodeBody(b)
+}
+
+// decodeBody reads what follows the header, which is not shorter than minBody.
+func (p *Packet) decodeBody(b []byte) error {
+	le := binary.LittleEndian
 	switch p.Subtype {
 	case Join:
 		if p.Type == TypeReply {
