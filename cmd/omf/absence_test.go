@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/internal/process"
 )
 
 func TestAbsence(t *testing.T) {
@@ -43,8 +45,8 @@ func TestServerAway(t *testing.T) {
 	c := newCluster(t, "server")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	run := func(args ...string) (stderr *lineWaiter, done <-chan int, stop func()) {
-		out, errs := newLineWaiter(), newLineWaiter()
+	run := func(args ...string) (stderr *process.Output, done <-chan int, stop func()) {
+		out, errs := process.NewOutput(), process.NewOutput()
 		a := newApp(strings.NewReader(""), out, errs)
 		a.environ, a.system = []string{"HOME=" + t.TempDir()}, ""
 		ended := make(chan int, 1)
@@ -55,18 +57,19 @@ func TestServerAway(t *testing.T) {
 	watch, watched, stop := run("watch", "--start")
 	defer stop()
 	load, loaded, _ := run("load", "all", "small.ndz")
-	_, err := awaitText(ctx, load, "reboot.requested")
+	_, err := load.AwaitText(ctx, "reboot.requested")
 	require.NoError(t, err)
-	c.victim.kill()
-	text, err := awaitText(ctx, load, "bus is away, waiting")
+	c.victim.Kill()
+	text, err := load.AwaitText(ctx, "bus is away, waiting")
 	require.NoError(t, err, text)
 	require.Contains(t, text, "omf watch ")
-	_, err = awaitText(ctx, watch, "bus is away, waiting")
+	_, err = watch.AwaitText(ctx, "bus is away, waiting")
 	require.NoError(t, err)
-	c.victim.begin()
-	_, err = awaitText(ctx, load, "bus is back")
+	c.victim.Begin()
+	c.victim.Ready()
+	_, err = load.AwaitText(ctx, "bus is back")
 	require.NoError(t, err)
-	_, err = awaitText(ctx, watch, "bus is back")
+	_, err = watch.AwaitText(ctx, "bus is back")
 	require.NoError(t, err)
 	require.Zero(t, <-loaded, load)
 	stop()

@@ -16,6 +16,7 @@ import (
 	"loadnode/agent/sim"
 	"loadnode/bus"
 	"loadnode/events"
+	"loadnode/internal/process"
 )
 
 // bench is a server with simulated nodes in this process.
@@ -253,14 +254,14 @@ func TestWait(t *testing.T) {
 	holder := strings.TrimSpace(b.ok("load", "all", "small.ndz", "--detach"))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	errs := newLineWaiter()
+	errs := process.NewOutput()
 	a := newApp(strings.NewReader(""), io.Discard, errs)
 	a.environ, a.system = []string{"HOME=" + t.TempDir()}, ""
 	done := make(chan int, 1)
 	go func() {
 		done <- a.execute(ctx, []string{"load", "n1-1", "small.ndz", "--wait", "--server", b.nats})
 	}()
-	_, err := awaitText(ctx, errs, "job.requested")
+	_, err := errs.AwaitText(ctx, "job.requested")
 	require.NoError(t, err)
 	b.ok("job", "cancel", holder)
 	require.Zero(t, <-done, errs)
@@ -272,14 +273,14 @@ func TestInterruptDetaches(t *testing.T) {
 	t.Parallel()
 	b, _ := newBench(t, "1x1", "--fault", "noboot:n1-1")
 	interrupts := make(chan os.Signal, 1)
-	out, errs := newLineWaiter(), newLineWaiter()
+	out, errs := process.NewOutput(), process.NewOutput()
 	a := newApp(strings.NewReader("c\nc\n"), out, errs)
 	a.environ, a.system, a.interrupts = []string{"HOME=" + t.TempDir()}, "", interrupts
 	done := make(chan int, 1)
 	go func() { done <- a.execute(t.Context(), []string{"load", "all", "small.ndz", "--server", b.nats}) }()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	_, err := awaitText(ctx, errs, "reboot.requested")
+	_, err := errs.AwaitText(ctx, "reboot.requested")
 	require.NoError(t, err)
 	interrupts <- os.Interrupt
 	require.Equal(t, exitInterrupted, <-done)
@@ -287,23 +288,6 @@ func TestInterruptDetaches(t *testing.T) {
 	list := decode[events.JobList](t, b.ok("jobs", "-o", "json"))
 	require.Equal(t, "accepted", list.Jobs[0].State, "it goes on")
 	b.ok("job", "cancel", list.Jobs[0].Job)
-}
-
-// awaitText waits for some text anywhere in the output.
-func awaitText(ctx context.Context, w *lineWaiter, want string) (string, error) {
-	for {
-		w.mu.Lock()
-		text, more := w.buf.String(), w.more
-		w.mu.Unlock()
-		if strings.Contains(text, want) {
-			return text, nil
-		}
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return text, ctx.Err()
-		}
-	}
 }
 
 // TestChoose is the question that an interrupt asks on a terminal.
@@ -452,7 +436,7 @@ func TestWatchAll(t *testing.T) {
 	t.Parallel()
 	b, _ := newBench(t, "1x1")
 	ctx, cancel := context.WithCancel(t.Context())
-	out := newLineWaiter()
+	out := process.NewOutput()
 	a := newApp(strings.NewReader(""), out, io.Discard)
 	a.environ, a.system = []string{"HOME=" + t.TempDir()}, ""
 	done := make(chan int, 1)
@@ -460,7 +444,7 @@ func TestWatchAll(t *testing.T) {
 	id := strings.TrimSpace(b.ok("load", "all", "small.ndz", "--detach"))
 	wait, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	text, err := awaitText(wait, out, "job.finished")
+	text, err := out.AwaitText(wait, "job.finished")
 	require.NoError(t, err, text)
 	require.Regexp(t, `(?m)^default  \S+  `+id+` n1-1 +load.done`, text)
 	require.Regexp(t, `leases +leased +job `+id+`: n1-1`, text)

@@ -17,6 +17,7 @@ import (
 	"loadnode/agent/sim"
 	"loadnode/bus"
 	"loadnode/events"
+	"loadnode/internal/process"
 )
 
 // cluster is a server in real processes, one of which is killed.
@@ -24,7 +25,7 @@ type cluster struct {
 	t      *testing.T
 	dir    string
 	nats   string
-	victim *process
+	victim *process.Process
 	want   []byte
 	conn   *bus.Conn
 }
@@ -192,8 +193,9 @@ func (c *cluster) load(k int, then events.Then) []bus.Message {
 	if k > 0 {
 		select {
 		case <-killed:
-			c.victim.kill()
-			c.victim.begin()
+			c.victim.Kill()
+			c.victim.Begin()
+			c.victim.Ready()
 		case err := <-watched:
 			require.NoError(t, err)
 			require.Fail(t, "the job ended early", "%d facts", len(facts))

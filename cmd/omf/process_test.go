@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,51 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"loadnode/internal/process"
 	"loadnode/transfer/ndz"
 	"loadnode/transfer/ndz/ndztest"
 )
-
-// lineWaiter is standard output that somebody waits for a line of.
-type lineWaiter struct {
-	mu   sync.Mutex
-	buf  bytes.Buffer
-	more chan struct{} // closed and replaced at each write
-}
-
-func newLineWaiter() *lineWaiter { return &lineWaiter{more: make(chan struct{})} }
-
-func (w *lineWaiter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	close(w.more)
-	w.more = make(chan struct{})
-	return w.buf.Write(p)
-}
-
-func (w *lineWaiter) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buf.String()
-}
-
-// await returns the first line with that beginning.
-func (w *lineWaiter) await(ctx context.Context, prefix string) (string, error) {
-	for {
-		w.mu.Lock()
-		text, more := w.buf.String(), w.more
-		w.mu.Unlock()
-		for line := range strings.Lines(text) {
-			if strings.HasPrefix(line, prefix) && strings.HasSuffix(line, "\n") {
-				return strings.TrimSpace(line), nil
-			}
-		}
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return "", fmt.Errorf("no line %q…: %w; there was %q", prefix, ctx.Err(), text)
-		}
-	}
-}
 
 // patience is how long a test waits for what must come.
 const patience = 60 * time.Second
@@ -68,7 +25,7 @@ const patience = 60 * time.Second
 // background runs a command line in this process until the test ends, and
 // returns when it has said that it is ready.
 type background struct {
-	out, err *lineWaiter
+	out, err *process.Output
 	ready    string
 	stop     func() int // ends it and returns the exit code
 }
@@ -76,7 +33,7 @@ type background struct {
 func omfBackground(t *testing.T, ready string, args ...string) *background {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &background{out: newLineWaiter(), err: newLineWaiter()}
+	b := &background{out: process.NewOutput(), err: process.NewOutput()}
 	a := newApp(strings.NewReader(""), b.out, b.err)
 	a.environ, a.system = []string{"HOME=" + t.TempDir()}, filepath.Join(t.TempDir(), "none")
 	done := make(chan int, 1)
@@ -85,7 +42,7 @@ func omfBackground(t *testing.T, ready string, args ...string) *background {
 	t.Cleanup(func() { b.stop() })
 	wait, cancelWait := context.WithTimeout(ctx, patience)
 	defer cancelWait()
-	line, err := b.out.await(wait, ready)
+	line, err := b.out.Await(wait, ready)
 	if err != nil {
 		b.stop()
 		t.Fatalf("omf %s: %v\n%s", strings.Join(args, " "), err, b.err)
@@ -112,77 +69,21 @@ func TestMain(m *testing.M) {
 // built is the binary, once some test has asked for it.
 var built struct{ path string }
 
-// binary builds the command once for all tests that need real processes.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "omf-test-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "omf")
-	out, err := exec.Command("go", append(append([]string{"build"}, buildFlags()...), "-ldflags", "-s -w", "-o", path, ".")...).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build: %w: %s", err, out)
-	}
-	built.path = path
-	return path, nil
+// binary builds the command once for all tests that need real processes, the
+// way the tests were built.
+var binary = sync.OnceValues(func() (path string, err error) {
+	built.path, err = process.Build(buildFlags()...)
+	return built.path, err
 })
 
-// process is a real omf process.
-type process struct {
-	t    *testing.T
-	args []string
-	log  *os.File
-	cmd  *exec.Cmd
-	out  *lineWaiter
-}
-
 // start runs omf and waits until it is ready.
-func start(t *testing.T, dir, name string, args ...string) *process {
+func start(t *testing.T, dir, name string, args ...string) *process.Process {
 	t.Helper()
-	log, err := os.Create(filepath.Join(dir, name+".log"))
-	require.NoError(t, err)
-	p := &process{t: t, args: args, log: log}
-	t.Cleanup(func() {
-		p.kill()
-		log.Close()
-		if t.Failed() {
-			b, _ := os.ReadFile(log.Name())
-			if len(b) > 12<<10 {
-				b = append([]byte("…"), b[len(b)-12<<10:]...)
-			}
-			t.Logf("== %s\n%s", name, b)
-		}
-	})
-	p.begin()
-	return p
-}
-
-// begin starts the process, again or for the first time.
-func (p *process) begin() {
-	p.t.Helper()
 	path, err := binary()
-	require.NoError(p.t, err)
-	p.out = newLineWaiter()
-	p.cmd = exec.Command(path, p.args...)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.log
-	p.cmd.Env = []string{"HOME=" + p.t.TempDir(), "LOADNODE_CONFIG=/dev/null", "PATH=" + os.Getenv("PATH")}
-	require.NoError(p.t, p.cmd.Start())
-	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
-	defer cancel()
-	if _, err := p.out.await(ctx, "ready:"); err != nil {
-		b, _ := os.ReadFile(p.log.Name())
-		p.t.Fatalf("omf %s: %v\n%s", strings.Join(p.args, " "), err, b)
-	}
-}
-
-// kill is kill -9. It waits until the process is gone.
-func (p *process) kill() {
-	if p.cmd == nil || p.cmd.Process == nil {
-		return
-	}
-	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait()
-	p.cmd = nil
+	require.NoError(t, err)
+	p := process.Start(t, process.Config{Path: path, Dir: dir, Name: name, Patience: patience}, args...)
+	p.Ready()
+	return p
 }
 
 // freeAddress is an address of this machine that nobody listens on now.

@@ -214,8 +214,9 @@ func TestKillDuringSave(t *testing.T) {
 			}
 			require.NotEqual(t, events.KindJobFinished, k)
 		}
-		c.victim.kill()
-		c.victim.begin()
+		c.victim.Kill()
+		c.victim.Begin()
+		c.victim.Ready()
 		require.NoError(t, <-watched)
 		r := <-client
 		require.Zero(t, r.code, "%s killed at %s\n%s", r.stdout, kind, r.stderr)

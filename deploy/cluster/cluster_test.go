@@ -21,6 +21,7 @@ import (
 	"loadnode/bus"
 	"loadnode/bus/credential/callout"
 	"loadnode/events"
+	"loadnode/internal/process"
 	"loadnode/transfer/ndz"
 	"loadnode/transfer/ndz/ndztest"
 )
@@ -37,7 +38,7 @@ type system struct {
 	dir      string
 	urls     []string
 	servers  []*server.Server
-	handlers map[string]*process // by the id that each has on the bus
+	handlers map[string]*process.Process // by the id that each has on the bus
 	conn     *bus.Conn
 	want     []byte // what a loaded disk holds
 	nodes    []string
@@ -119,7 +120,7 @@ func (s *system) credential(name string) (file string, c events.Credential) {
 
 // start brings everything up and returns when the nodes' power is served.
 func start(t *testing.T) *system {
-	s := &system{t: t, dir: t.TempDir(), handlers: map[string]*process{}}
+	s := &system{t: t, dir: t.TempDir(), handlers: map[string]*process.Process{}}
 	for x := range columns {
 		for y := range rows {
 			s.nodes = append(s.nodes, fmt.Sprintf("n%d-%d", x+1, y+1))
@@ -132,13 +133,13 @@ func start(t *testing.T) *system {
 	s.want = writeImage(t, filepath.Join(images, imageName))
 	list := strings.Join(s.urls, ",")
 	grid := fmt.Sprintf("%dx%d", columns, rows)
-	serve := func(name, role string, more ...string) *process {
+	serve := func(name, role string, more ...string) *process.Process {
 		return begin(t, s.dir, name, append([]string{
 			"serve", "--roles", role, "--state", filepath.Join(s.dir, name), "--grid", grid, "--nats", list,
 			"--log", "info", "--checkin", "30s", "--join", "30s", "--sweep", "1s",
 		}, more...)...)
 	}
-	waiting := []*process{begin(t, s.dir, "auth", "serve", "--roles", "auth", "--state", filepath.Join(s.dir, "auth"), "--grid", grid, "--nats", list,
+	waiting := []*process.Process{begin(t, s.dir, "auth", "serve", "--roles", "auth", "--state", filepath.Join(s.dir, "auth"), "--grid", grid, "--nats", list,
 		"--http", "none", "--log", "info", "--auth-users", users)}
 	service, own := s.credential("service")
 	operator, _ := s.credential("operator")
@@ -148,14 +149,14 @@ func start(t *testing.T) *system {
 	}
 	waiting = append(waiting, serve("frisbee", "frisbee", "--credential", service, "--http", "127.0.0.1:0", "--images", images, "--group", group, "--port", fmt.Sprint(ports(t, 1)[0]), "--rate", "20M"))
 	for _, p := range waiting {
-		p.ready()
+		p.Ready()
 	}
 	for i := range 3 {
 		id, err := os.ReadFile(filepath.Join(s.dir, fmt.Sprint("handler", i+1), "handler", "handler-id"))
 		require.NoError(t, err)
 		s.handlers[strings.TrimSpace(string(id))] = waiting[1+i]
 	}
-	begin(t, s.dir, "sim", "sim", "--grid", grid, "--credential", operator, "--server", list, "--dir", filepath.Join(s.dir, "disks"), "--boot", "50ms-500ms", "--log", "info").ready()
+	begin(t, s.dir, "sim", "sim", "--grid", grid, "--credential", operator, "--server", list, "--dir", filepath.Join(s.dir, "disks"), "--boot", "50ms-500ms", "--log", "info").Ready()
 	var err error
 	s.conn, err = bus.Connect(t.Context(), bus.Config{URLs: s.urls, Name: "proof", Timeout: patience, Credential: &own})
 	require.NoError(t, err)
@@ -213,8 +214,8 @@ func TestOwnerIsKilled(t *testing.T) {
 		require.NoError(t, err)
 		owner := s.handlers[string(e.Value())]
 		require.NotNil(t, owner, "handler %s", e.Value())
-		t.Logf("the owner is %s", owner.name)
-		owner.kill()
+		t.Logf("the owner is %s", owner.Name())
+		owner.Kill()
 	})
 }
 
