@@ -48,7 +48,7 @@ demo: build ## the whole system on this machine: 8 simulated nodes loaded and co
 initramfs: ## kernel and initrd of the imaging system, into bin/imaging
 	$(GO) run ./deploy/initramfs -o bin/imaging$(if $(ARCH),/$(ARCH) -arch $(ARCH)) -version $(VERSION) $(IMAGING)
 
-e2e: build ## three QEMU machines boot from the network, are loaded and start from their disks; strangers and machines that never come; needs root, gets what it needs by apt-get
+e2e: build ## QEMU machines boot from the network, are loaded and saved, start from their disks, and meet faults; needs root, gets what it needs by apt-get
 	deploy/e2e/prepare
 	$(GO) build -o bin/e2e ./deploy/e2e
 	$(GO) run ./deploy/initramfs -o bin/imaging/cloud -package linux-image-cloud-amd64 -version $(VERSION)

@@ -112,7 +112,7 @@ var table = []rule{
 	{"cmd/imagezip", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"cmd/imageunzip", []string{"transfer/...", "cmd/internal/..."}, nil},
 	{"deploy", nil, nil},
-	{"deploy/e2e", []string{"events", "bus", "agent/initramfs/module"}, []string{"x/sys"}},
+	{"deploy/e2e", []string{"events", "bus", "agent/initramfs/module"}, []string{"x/net", "x/sys"}},
 	{"deploy/initramfs", []string{"agent/initramfs/module"}, []string{"compress"}},
 	{"deploy/bench", []string{"transfer/...", "deploy/lab"}, []string{"x/sys"}},
 }

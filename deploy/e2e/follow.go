@@ -21,8 +21,8 @@ func omf(ctx context.Context, s settings, args ...string) *exec.Cmd {
 }
 
 // begin asks for a load and returns its job.
-func begin(ctx context.Context, s settings, nodes string) (string, error) {
-	out, err := omf(ctx, s, "load", nodes, imageName, "--detach").Output()
+func begin(ctx context.Context, s settings, nodes, image string) (string, error) {
+	out, err := omf(ctx, s, "load", nodes, image, "--detach").Output()
 	if err != nil {
 		return "", fmt.Errorf("omf load %s: %w", nodes, err)
 	}

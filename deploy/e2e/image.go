@@ -71,7 +71,13 @@ func system(s settings, token string) error {
 		return err
 	}
 	root := filepath.Join(s.work, "files")
-	for name, content := range map[string][]byte{"sbin/init": init, "etc/token": []byte(token + "\n"), "data": data} {
+	if err := os.MkdirAll(filepath.Join(root, "root"), 0o700); err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{
+		"sbin/init": init, "etc/token": []byte(token + "\n"), "data": data, "var/boots": bytes.Repeat([]byte{'\n'}, 4<<10),
+		"etc/os-release": []byte("ID=proof\n"), "etc/passwd": []byte("root:x:0:0:root:/root:/bin/sh\n"),
+	} {
 		file := filepath.Join(root, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, content, 0o755)); err != nil {
 			return err
@@ -125,8 +131,12 @@ func same(raw, disk string) error {
 		return err
 	}
 	defer b.Close()
+	st, err := b.Stat()
+	if err != nil {
+		return err
+	}
 	want, got := make([]byte, 1<<20), make([]byte, 1<<20)
-	for at := int64(0); at < diskSize; at += int64(len(got)) {
+	for at := int64(0); at < st.Size(); at += int64(len(got)) {
 		n, err := a.ReadAt(want, at)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err

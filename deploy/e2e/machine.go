@@ -26,10 +26,12 @@ type machine struct {
 	work  string
 	uefi  bool
 
-	memory int  // MiB, 0: 512
-	noROM  bool // its network card cannot boot
-	chain  bool // iPXE in its network card is to fetch another one
-	lost   bool // it never comes, and is not waited for as long as others
+	size   int64 // of its disk, bytes; 0: diskSize
+	rate   int   // its disk takes so many bytes a second; 0: as many as come
+	memory int   // MiB, 0: 512
+	noROM  bool  // its network card cannot boot
+	chain  bool  // iPXE in its network card is to fetch another one
+	lost   bool  // it never comes, and is not waited for as long as others
 
 	// fail is told when QEMU ends by itself with an error. It may be nil.
 	fail func(error)
@@ -48,11 +50,15 @@ func (m *machine) arguments(console string) []string {
 	if m.noROM || m.uefi { // that of UEFI is in its firmware
 		card += ",romfile="
 	}
+	drive := "id=d,if=none,format=raw,cache=unsafe,file=" + m.disk
+	if m.rate > 0 {
+		drive += fmt.Sprintf(",throttling.bps-write=%d", m.rate)
+	}
 	args := append([]string{
 		"-accel", "tcg", "-m", fmt.Sprint(cmp.Or(m.memory, 512)), "-smp", "1", "-display", "none", "-no-reboot", "-name", m.name,
 		"-serial", "file:" + console, "-monitor", "none",
 		"-netdev", fmt.Sprintf("tap,id=n,ifname=tap%d,script=no,downscript=no", m.index), "-device", card,
-		"-drive", "id=d,if=none,format=raw,cache=unsafe,file=" + m.disk,
+		"-drive", drive,
 	}, m.bus...)
 	if m.uefi {
 		// Of the ways into the network the firmware would try IPv6 before the

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -45,8 +46,16 @@ func main() {
 // settings are what the flags say.
 type settings struct {
 	omf, imaging, guest, work string
+	only                      []string
 	inside                    bool
 }
+
+// scenes are what can be gone through alone. All but the first are left with a
+// machine that was loaded, and ran from its disk.
+var scenes = []string{"load", "save", "outage", "after", "trust"}
+
+// wants says whether a scene is to be gone through.
+func (s settings) wants(scene string) bool { return len(s.only) == 0 || slices.Contains(s.only, scene) }
 
 func start(ctx context.Context, args []string) error {
 	var s settings
@@ -55,6 +64,15 @@ func start(ctx context.Context, args []string) error {
 	f.StringVar(&s.imaging, "imaging", "bin/imaging", "`directory` with kernel and initrd of the imaging system")
 	f.StringVar(&s.guest, "guest", "bin/imaging/guest", "`directory` with kernel and initrd of the system on the image; its init is beside it, with .init at the end")
 	f.StringVar(&s.work, "work", "", "`directory` for disks and logs; a new one that is removed on success if empty")
+	f.Func("only", "go through these `scenes` alone, separated by commas: "+strings.Join(scenes, ", "), func(v string) error {
+		s.only = strings.Split(v, ",")
+		for _, scene := range s.only {
+			if !slices.Contains(scenes, scene) {
+				return fmt.Errorf("there is no scene %q", scene)
+			}
+		}
+		return nil
+	})
 	f.BoolVar(&s.inside, strings.TrimPrefix(insideFlag, "-"), false, "the namespaces are there (the program says this to itself)")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -143,6 +161,15 @@ route add 224.0.0.0/4 dev br0
 // port adds a cable to the switch.
 func port(ctx context.Context, name string) error {
 	return do(ctx, fmt.Sprintf("tuntap add dev %s mode tap\nlink set dev %s master br0 up\n", name, name), "ip", "-batch", "-")
+}
+
+// plug puts the cable of a machine into the switch, or takes it out.
+func plug(ctx context.Context, m *machine, in bool) error {
+	where := "nomaster"
+	if in {
+		where = "master br0"
+	}
+	return do(ctx, fmt.Sprintf("link set dev tap%d %s\n", m.index, where), "ip", "-batch", "-")
 }
 
 // do runs a program with something to read.

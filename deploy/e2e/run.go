@@ -63,18 +63,19 @@ func scenarios(ctx context.Context, s settings, fail func(error)) error {
 	if err := bridge(ctx); err != nil {
 		return err
 	}
-	all, missing := machines(s), lostMachines(s)
-	every := slices.Concat(all, missing)
+	router, err := advertise("br0")
+	if err != nil {
+		return fmt.Errorf("router: %w", err)
+	}
+	defer router.Close()
+	all, spare, missing := machines(s), spareMachines(s), lostMachines(s)
+	every := slices.Concat(all, spare, missing)
 	for _, m := range every {
 		m.fail = fail
 		if err := port(ctx, fmt.Sprintf("tap%d", m.index)); err != nil {
 			return err
 		}
-		f, err := os.Create(m.disk)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+		if err := m.blank(); err != nil {
 			return err
 		}
 	}
@@ -103,6 +104,56 @@ func scenarios(ctx context.Context, s settings, fail func(error)) error {
 	defer stop()
 	p.done("server")
 
+	if s.wants("load") {
+		err = loads(ctx, s, p, image, all)
+	} else { // as if it had been
+		err = errors.Join(copyFile(all[0].disk, image.raw), remembers(ctx, all[0], image.token, nil))
+		p.done("a machine started from a disk that was written from outside")
+	}
+	if err != nil {
+		return err
+	}
+	var nowhere string // a job that takes its time, beside all others
+	if s.wants("trust") {
+		if nowhere, err = begin(ctx, s, "[1,7..8]", imageName); err != nil {
+			return err
+		}
+	}
+	if s.wants("save") {
+		if err := saves(ctx, s, conn, image, all[0], spare[0], spare[1]); err != nil {
+			return err
+		}
+		p.done("a disk saved and loaded elsewhere, a small disk refused")
+	}
+	if s.wants("outage") {
+		if err := outages(ctx, s, conn, image, all[0], spare[0]); err != nil {
+			return err
+		}
+		p.done("two machines loaded after power cuts")
+	}
+	if s.wants("after") {
+		if err := afterwards(ctx, s, image, spare[0]); err != nil {
+			return err
+		}
+		p.done("a partition made larger, a system made its own")
+	}
+	if !s.wants("trust") {
+		return nil
+	}
+	if err := strangers(ctx, s, conn, all[0], all[1], image); err != nil {
+		return err
+	}
+	p.done("two machines loaded after strangers had asked for them")
+	if err := lost(ctx, conn, nowhere, missing); err != nil {
+		return err
+	}
+	p.done("two machines that never came were reported")
+	return nil
+}
+
+// loads has three machines loaded at the same time, and starts them from their
+// disks.
+func loads(ctx context.Context, s settings, p *phases, image proof, all []*machine) error {
 	if err := load(ctx, s, "[1,1..3]"); err != nil {
 		return err
 	}
@@ -140,23 +191,7 @@ func scenarios(ctx context.Context, s settings, fail func(error)) error {
 		}
 	}
 	p.done("three machines started from their disks and knew the token")
-	if err := ways(s, all); err != nil {
-		return err
-	}
-
-	nowhere, err := begin(ctx, s, "[1,7..8]")
-	if err != nil {
-		return err
-	}
-	if err := strangers(ctx, s, conn, all[0], all[1], image); err != nil {
-		return err
-	}
-	p.done("two machines loaded after strangers had asked for them")
-	if err := lost(ctx, conn, nowhere, missing); err != nil {
-		return err
-	}
-	p.done("two machines that never came were reported")
-	return nil
+	return ways(s, all)
 }
 
 // ways looks into the server's log: each machine came the way that its
@@ -235,7 +270,7 @@ func serve(ctx context.Context, s settings) (*bus.Conn, func(), error) {
 	cmd := exec.CommandContext(ctx, s.omf, "serve", "--state", state, "--inventory", filepath.Join(s.work, "inventory.yaml"), "--images", filepath.Join(s.work, "images"),
 		"--roles", "nats,handler,frisbee,netboot", "--boot-dir", filepath.Join(s.work, "boot"), "--boot-dhcp", "reservations", "--boot-interface", "br0",
 		"--nats-listen", server+":4222", "--http", net.JoinHostPort(server, webPort), "--interface", server,
-		"--checkin", "90s", "--join", "3m", "--stall", "2m", "--leave", "3m", "--log", "debug")
+		"--checkin", "90s", "--join", "3m", "--stall", "2m", "--leave", "3m", "--silence", "4m", "--log", "debug")
 	log, err := os.Create(filepath.Join(s.work, "server.log"))
 	if err != nil {
 		return nil, nil, err
@@ -277,10 +312,9 @@ func serve(ctx context.Context, s settings) (*bus.Conn, func(), error) {
 }
 
 // load asks for a load and waits for its end.
-func load(ctx context.Context, s settings, nodes string) error {
-	cmd := exec.CommandContext(ctx, s.omf, "--server", natsURL, "--credential", filepath.Join(s.work, "state", "operator.json"),
-		"load", nodes, imageName, "--verify", "readback")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+func load(ctx context.Context, s settings, nodes string, more ...string) error {
+	cmd := omf(ctx, s, append([]string{"load", nodes, imageName, "--verify", "readback"}, more...)...)
+	cmd.Stdout = os.Stdout
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("omf load %s: %w", nodes, err)
 	}

@@ -29,7 +29,7 @@ func strangers(ctx context.Context, s settings, conn *bus.Conn, first, second *m
 		return err
 	}
 	refused := first.next()
-	job, err := begin(ctx, s, first.name+","+second.name)
+	job, err := begin(ctx, s, first.name+","+second.name, imageName)
 	if err != nil {
 		return err
 	}
@@ -45,6 +45,9 @@ func strangers(ctx context.Context, s settings, conn *bus.Conn, first, second *m
 			n.alarms = append(n.alarms, d.Reason)
 		case events.LoadFailed:
 			n.failed = append(n.failed, d.Class)
+			if node == second.name {
+				return plug(ctx, second, true)
+			}
 		case events.PxeUp:
 			n.up = append(n.up, d.Attempt)
 			if node != second.name || late != nil {
@@ -56,6 +59,10 @@ func strangers(ctx context.Context, s settings, conn *bus.Conn, first, second *m
 				err = fmt.Errorf("another address got %d, %s", status, body)
 			}
 			if err != nil {
+				return err
+			}
+			// Only one of two can have its MAC on a switch: now it is the stranger.
+			if err := plug(ctx, second, false); err != nil {
 				return err
 			}
 			late, err = newStranger(ctx, second)

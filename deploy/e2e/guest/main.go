@@ -1,8 +1,11 @@
 package main
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,8 +17,14 @@ import (
 	"loadnode/agent/initramfs/module"
 )
 
-// token is the file that only the loaded system has.
-const token = "/etc/token"
+const (
+	// token is the file that only the loaded system has.
+	token = "/etc/token"
+	// boots is the file in which each start of the system leaves a mark of its
+	// own. It has its size from the beginning: a system that wrote to free space
+	// would leave traces there that no load removes.
+	boots = "/var/boots"
+)
 
 func main() {
 	var err error
@@ -110,13 +119,50 @@ func mounted() bool {
 	return false
 }
 
-// system says what only the loaded system knows.
+// system says what only the loaded system knows, and which starts it has seen.
 func system() error {
 	text, err := os.ReadFile(token)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("token %s\n", strings.TrimSpace(string(text)))
+	if err := unix.Mount("", "/", "", unix.MS_REMOUNT, ""); err != nil {
+		return fmt.Errorf("make the disk writable: %w", err)
+	}
+	marks, err := mark()
+	if err != nil {
+		return err
+	}
+	for _, m := range marks {
+		fmt.Printf("boot %s\n", m)
+	}
 	unix.Sync()
+	if err := unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		return fmt.Errorf("make the disk whole: %w", err)
+	}
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
+// mark adds the mark of this start to those of the starts before.
+func mark() ([]string, error) {
+	f, err := os.OpenFile(boots, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	own := make([]byte, 8)
+	rand.Read(own)
+	marks := append(strings.Fields(string(text)), hex.EncodeToString(own))
+	line := strings.Join(marks, "\n") + "\n"
+	if len(line) > len(text) {
+		return nil, fmt.Errorf("%s is full", boots)
+	}
+	if _, err := f.WriteAt([]byte(line), 0); err != nil {
+		return nil, err
+	}
+	return marks, f.Sync()
 }
