@@ -295,10 +295,12 @@ func (r *Role) pxelinux(name string, from netip.Addr) ([]byte, bool, error) {
 	}
 	r.chains.end(n.key)
 	r.saw(n, events.StageScript, "", name)
-	if _, ok := r.state.of(n.key); !ok {
-		return []byte(script.PxelinuxDisk()), true, nil
+	what, text := "disk", script.PxelinuxDisk()
+	if _, ok := r.state.of(n.key); ok {
+		what, text = "imaging", script.Pxelinux(r.boot(n))
 	}
-	return []byte(script.Pxelinux(r.boot(n))), true, nil
+	r.log.Debug("boot script", "start", what, "node", n.node, "from", from)
+	return []byte(text), true, nil
 }
 
 // boot is what a script says of a node.
