@@ -260,6 +260,18 @@ func (b *bench) started() events.LoadStarted {
 	return d.(events.LoadStarted)
 }
 
+// loading begins a load that takes far longer than its test.
+func (b *bench) loading() events.LoadCommand {
+	b.t.Helper()
+	b.images.Pace(slow)
+	b.images.StartData()
+	b.up()
+	cmd := b.command()
+	b.obeyed(events.VerbLoad, cmd)
+	b.started()
+	return cmd
+}
+
 func (b *bench) done() events.LoadDone {
 	b.t.Helper()
 	m := bustest.Await(b.t, b.handler, bus.StreamReports, events.NodeReports(bustest.Testbed, nodeName), func(m bus.Message) bool {

@@ -15,11 +15,7 @@ import (
 
 func TestServersRestartDuringALoad(t *testing.T) {
 	b := newBench(t)
-	b.images.Pace(slow)
-	b.images.StartData()
-	b.up()
-	b.obeyed(events.VerbLoad, b.command())
-	b.started()
+	b.loading()
 
 	b.bus.Stop()
 	b.images.StopData()
@@ -97,12 +93,7 @@ func TestHaltAndReboot(t *testing.T) {
 
 func TestLeavingStopsTheLoadOfTheSameJob(t *testing.T) {
 	b := newBench(t)
-	b.images.Pace(slow)
-	b.images.StartData()
-	b.up()
-	cmd := b.command()
-	b.obeyed(events.VerbLoad, cmd)
-	b.started()
+	cmd := b.loading()
 	b.obeyed(events.VerbHalt, events.LeaveCommand{NodeRef: cmd.NodeRef})
 	require.Equal(t, events.VerbHalt, <-b.machine.left)
 	require.Equal(t, []events.Kind{events.KindUp, events.KindLoadStarted, events.KindLoadFailed, events.KindLeaving}, b.kinds())
@@ -143,11 +134,7 @@ func TestEndOfAnAgent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			b.images.Pace(slow)
-			b.images.StartData()
-			b.up()
-			b.obeyed(events.VerbLoad, b.command())
-			b.started()
+			b.loading()
 			b.end(c.cause)
 			b.wait()
 			require.Equal(t, c.want, b.kinds())

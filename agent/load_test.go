@@ -71,12 +71,7 @@ func TestLoad(t *testing.T) {
 
 func TestRepeatedCommandLoadsOnceAndReportsAgain(t *testing.T) {
 	b := newBench(t)
-	b.images.Pace(slow)
-	b.images.StartData()
-	b.up()
-	cmd := b.command()
-	b.obeyed(events.VerbLoad, cmd)
-	b.started()
+	cmd := b.loading()
 	reply := b.obeyed(events.VerbLoad, cmd) // while it runs: started again
 	require.Equal(t, "loading", reply.State)
 	started := bustest.Await(t, b.handler, bus.StreamReports, events.ReportSubject(bustest.Testbed, nodeName, events.KindLoadStarted), nil)
@@ -374,12 +369,7 @@ func (w wrongClock) After(d time.Duration) <-chan time.Time { return time.After(
 
 func TestStopAndBusy(t *testing.T) {
 	b := newBench(t)
-	b.images.Pace(slow)
-	b.images.StartData()
-	b.up()
-	cmd := b.command()
-	b.obeyed(events.VerbLoad, cmd)
-	b.started()
+	cmd := b.loading()
 
 	other := cmd
 	other.Job = otherJob
@@ -407,12 +397,7 @@ func TestStopAndBusy(t *testing.T) {
 
 func TestLaterAttemptReplacesAnEarlierOne(t *testing.T) {
 	b := newBench(t)
-	b.images.Pace(slow)
-	b.images.StartData()
-	b.up()
-	cmd := b.command()
-	b.obeyed(events.VerbLoad, cmd)
-	b.started()
+	cmd := b.loading()
 	second := cmd
 	second.Attempt = 2
 	require.Equal(t, 2, b.obeyed(events.VerbLoad, second).Attempt)

@@ -151,21 +151,7 @@ func (b *bench) saveCommand(s *shelf) events.SaveCommand {
 
 func (b *bench) saveOutcome(attempt int) events.Data {
 	b.t.Helper()
-	var out events.Data
-	bustest.Await(b.t, b.handler, bus.StreamReports, events.NodeReports(bustest.Testbed, nodeName), func(m bus.Message) bool {
-		d, err := events.Decode(m.Event)
-		require.NoError(b.t, err)
-		switch d := d.(type) {
-		case events.SaveDone:
-			out = d
-			return d.Attempt == attempt
-		case events.SaveFailed:
-			out = d
-			return d.Attempt == attempt
-		}
-		return false
-	})
-	return out
+	return bustest.AwaitOutcome(b.t, b.handler, nodeName, attempt)
 }
 
 func (b *bench) saved() events.SaveDone {

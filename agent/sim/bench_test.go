@@ -181,23 +181,7 @@ func (b *bench) command(node string, verb events.Verb, cmd any) events.CommandRe
 // outcome waits for the end of an attempt: LoadDone or LoadFailed.
 func (b *bench) outcome(node string, attempt int) events.Data {
 	b.t.Helper()
-	var outcome events.Data
-	bustest.Await(b.t, b.handler, bus.StreamReports, events.NodeReports(bustest.Testbed, node), func(m bus.Message) bool {
-		d, err := events.Decode(m.Event)
-		if err != nil {
-			return false
-		}
-		switch v := d.(type) {
-		case events.LoadDone:
-			outcome = v
-			return v.Attempt == attempt
-		case events.LoadFailed:
-			outcome = v
-			return v.Attempt == attempt
-		}
-		return false
-	})
-	return outcome
+	return bustest.AwaitOutcome(b.t, b.handler, node, attempt)
 }
 
 func (b *bench) done(node string, attempt int) events.LoadDone {

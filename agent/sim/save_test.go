@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/agent/sim"
-	"loadnode/bus"
 	"loadnode/bus/bustest"
 	"loadnode/events"
 	"loadnode/transfer/disk"
@@ -58,21 +57,7 @@ func (b *bench) save(url, node, boot string, attempt int) events.Data {
 		NodeRef: b.ref(node, boot, attempt), Effect: events.EffectID(job, node, "save", attempt), Image: "new.ndz", Disk: "/dev/sda",
 		Place: events.Place{Image: "new.ndz", URL: url, Token: "secret", State: events.PlaceOpen},
 	})
-	var out events.Data
-	bustest.Await(b.t, b.handler, bus.StreamReports, events.NodeReports(bustest.Testbed, node), func(m bus.Message) bool {
-		d, err := events.Decode(m.Event)
-		require.NoError(b.t, err)
-		switch d := d.(type) {
-		case events.SaveDone:
-			out = d
-			return d.Attempt == attempt
-		case events.SaveFailed:
-			out = d
-			return d.Attempt == attempt
-		}
-		return false
-	})
-	return out
+	return bustest.AwaitOutcome(b.t, b.handler, node, attempt)
 }
 
 // TestSave: what was loaded is saved, and installed again is the same; a cut

@@ -42,6 +42,33 @@ func AwaitReport(t testing.TB, c *bus.Conn, node string, kind events.Kind) (bus.
 	return awaitKind(t, c, bus.StreamReports, events.ReportSubject(Testbed, node, kind), kind)
 }
 
+// AwaitOutcome returns the report with which an attempt of a node ends, stored
+// already or to come: LoadDone or LoadFailed, SaveDone or SaveFailed.
+func AwaitOutcome(t testing.TB, c *bus.Conn, node string, attempt int) events.Data {
+	t.Helper()
+	var outcome events.Data
+	Await(t, c, bus.StreamReports, events.NodeReports(Testbed, node), func(m bus.Message) bool {
+		d, err := events.Decode(m.Event)
+		if err != nil {
+			return false
+		}
+		var of int
+		switch v := d.(type) {
+		case events.LoadDone:
+			of = v.Attempt
+		case events.LoadFailed:
+			of = v.Attempt
+		case events.SaveDone:
+			of = v.Attempt
+		case events.SaveFailed:
+			of = v.Attempt
+		}
+		outcome = d
+		return of == attempt
+	})
+	return outcome
+}
+
 func awaitKind(t testing.TB, c *bus.Conn, stream, filter string, kind events.Kind) (bus.Message, events.Data) {
 	t.Helper()
 	m := Await(t, c, stream, filter, func(m bus.Message) bool { return m.Err == nil && m.Event.Type() == kind.Type() })

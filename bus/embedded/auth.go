@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
-	"sync"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -24,10 +22,7 @@ type gate struct {
 	log       *slog.Logger
 	// close ends a connection.
 	close func(id uint64)
-
-	mu   sync.Mutex
-	live map[credential.User][]uint64 // connections that use the credential of a boot
-	over map[credential.User]bool     // revoked
+	live  credential.Live[uint64]
 }
 
 func newGate(path string, required bool, log *slog.Logger) (*gate, error) {
@@ -35,10 +30,7 @@ func newGate(path string, required bool, log *slog.Logger) (*gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded bus: %w", err)
 	}
-	return &gate{
-		authority: credential.NewAuthority(secret), required: required, log: log,
-		live: make(map[credential.User][]uint64), over: make(map[credential.User]bool),
-	}, nil
+	return &gate{authority: credential.NewAuthority(secret), required: required, log: log}, nil
 }
 
 // Check implements server.Authentication.
@@ -68,38 +60,19 @@ func (g *gate) register(c server.ClientAuthentication, user string, p bus.Permis
 	c.RegisterUser(&server.User{Username: user, Permissions: subjects(p)})
 }
 
-// admit notes a connection that uses the credential of a boot. It is false if
-// that was revoked while it was checked.
+// admit notes a connection that uses the credential of a boot, of which only so
+// many may be open. It is false if that was revoked while it was checked.
 func (g *gate) admit(u credential.User, id uint64) bool {
-	if u.Boot == "" {
-		return true
+	forgotten, ok := g.live.Admit(u, id)
+	for _, old := range forgotten {
+		g.close(old)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.over[u] {
-		return false
-	}
-	// A node connects a few times in a boot; its newest connections are enough
-	// to know, the others are gone.
-	ids := append(g.live[u], id)
-	if len(ids) > maxLive {
-		g.close(ids[0])
-		ids = slices.Clone(ids[1:])
-	}
-	g.live[u] = ids
-	return true
+	return ok
 }
-
-// maxLive is how many connections may use the credential of a boot at a time.
-const maxLive = 8
 
 // revoked closes the connections that use a credential.
 func (g *gate) revoked(u credential.User) {
-	g.mu.Lock()
-	ids := g.live[u]
-	delete(g.live, u)
-	g.over[u] = true
-	g.mu.Unlock()
+	ids := g.live.Revoke(u)
 	for _, id := range ids {
 		g.close(id)
 	}

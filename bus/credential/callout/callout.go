@@ -35,8 +35,6 @@ const (
 	// maxPerRequest and responseTTL are those of the embedded server.
 	maxPerRequest = 4
 	responseTTL   = 5 * time.Minute
-	// maxLive is how many connections of one boot are remembered.
-	maxLive = 8
 	// kickTime bounds how long a server may take to close a connection.
 	kickTime = 2 * time.Second
 	// startTime bounds how long the bus may take to be there.
@@ -60,10 +58,7 @@ type Service struct {
 
 	work  sync.WaitGroup
 	slots chan struct{}
-
-	mu   sync.Mutex
-	live map[credential.User][]place
-	over map[credential.User]bool
+	live  credential.Live[place]
 }
 
 // place is a connection: the server's id and its number there.
@@ -78,10 +73,7 @@ func Start(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{
-		cfg: cfg, log: cfg.Logger, slots: make(chan struct{}, workers),
-		live: make(map[credential.User][]place), over: make(map[credential.User]bool),
-	}
+	s := &Service{cfg: cfg, log: cfg.Logger, slots: make(chan struct{}, workers)}
 	sub, err := cfg.Auth.QueueSubscribe(subject, queue, func(m *nats.Msg) {
 		s.slots <- struct{}{}
 		s.work.Go(func() {
@@ -152,7 +144,8 @@ func (s *Service) let(q *jwt.AuthorizationRequestClaims) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !s.admit(u, place{q.Server.ID, q.ClientInformation.ID}) {
+	// What is forgotten ended at its recheck, or does so.
+	if _, ok := s.live.Admit(u, place{q.Server.ID, q.ClientInformation.ID}); !ok {
 		return "", credential.ErrRevoked
 	}
 	claims := jwt.NewUserClaims(q.UserNkey)
@@ -177,31 +170,10 @@ func permissions(p bus.Permissions) jwt.Permissions {
 	return out
 }
 
-func (s *Service) admit(u credential.User, at place) bool {
-	if u.Boot == "" {
-		return true
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over[u] {
-		return false
-	}
-	s.live[u] = append(s.live[u], at)
-	if extra := len(s.live[u]) - maxLive; extra > 0 {
-		s.live[u] = s.live[u][extra:]
-	}
-	return true
-}
-
 // Revoked closes the connections that use a credential: for
 // credential.NewKeeper.
 func (s *Service) Revoked(u credential.User) {
-	s.mu.Lock()
-	at := s.live[u]
-	delete(s.live, u)
-	s.over[u] = true
-	s.mu.Unlock()
-	for _, p := range at {
+	for _, p := range s.live.Revoke(u) {
 		data, err := json.Marshal(struct {
 			CID uint64 `json:"cid"`
 		}{p.id})
