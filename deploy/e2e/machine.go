@@ -74,13 +74,6 @@ func (m *machine) console() string {
 	return filepath.Join(m.work, fmt.Sprintf("%s-%d.console", m.name, m.starts))
 }
 
-// next is the file of what it is going to print in its next start.
-func (m *machine) next() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return filepath.Join(m.work, fmt.Sprintf("%s-%d.console", m.name, m.starts+1))
-}
-
 // power does what a power controller does, and says whether it is on.
 func (m *machine) power(action string) (string, error) {
 	m.mu.Lock()
