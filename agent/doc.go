@@ -6,7 +6,7 @@
 // the disk passes the safety gate, the manifest comes over HTTP and hangs on
 // the digest in the command, the session is joined, chunks are received,
 // verified and written, the disk is synced and, if asked, read again. Nothing
-// is written before the first three are through (DESIGN section 8).
+// is written before the first three are through (docs/architecture.md).
 //
 // A save is the way back: the disk is read once, captured as an image, and
 // sent by one HTTP request as it is read, with its length and digest behind it.

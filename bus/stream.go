@@ -12,7 +12,7 @@ import (
 	"loadnode/events"
 )
 
-// Streams (DESIGN section 4).
+// The streams.
 const (
 	StreamRequests  = "OMF_REQ"   // requests, one handler takes each
 	StreamReports   = "OMF_RPT"   // reports of nodes, the last ones of each kind

@@ -1,4 +1,4 @@
-// Package frisbeesvc is the image service of a testbed (DESIGN section 6): the
+// Package frisbeesvc is the image service of a testbed: the
 // catalogue of images, the sessions that send them, the endpoints
 // svc.<tb>.frisbee.* on the bus, and the routes under /v1 over HTTP.
 //

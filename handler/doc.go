@@ -1,5 +1,5 @@
 // Package handler turns requests into jobs, reports into facts, and facts
-// into effects (DESIGN §4, §5). What a job is and decides is package
+// into effects (docs/architecture.md). What a job is and decides is package
 // handler/job, who holds which nodes is handler/lease; both are pure. Here is
 // the rest: the consumers of requests, reports and wake-ups, the projection of
 // the log, the append with an expected sequence, the executor of effects,

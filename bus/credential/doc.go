@@ -1,6 +1,6 @@
 // Package credential says who may do what on the bus: what credentials there
 // are, how they are checked, and how the one of a single boot is handed out,
-// used and revoked (DESIGN section 13, docs/trust.md).
+// used and revoked (docs/trust.md).
 //
 // The embedded server (bus/embedded) and the callout of a cluster
 // (bus/credential/callout) ask the same Authority. What each kind of credential

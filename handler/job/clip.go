@@ -8,7 +8,7 @@ import (
 )
 
 // Bounds of what is kept of texts from nodes and requests. The control
-// network is hostile (DESIGN §13): a fact has a size that we choose.
+// network is hostile (docs/trust.md): a fact has a size that we choose.
 const (
 	maxName     = 128  // bytes of a name, id or address
 	maxMessage  = 512  // bytes of a message

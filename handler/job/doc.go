@@ -1,4 +1,4 @@
-// Package job is the imaging job as a pure aggregate (DESIGN §5): State is
+// Package job is the imaging job as a pure aggregate (docs/architecture.md): State is
 // the fold of the job's facts (Apply), Decide turns an input — a report, a
 // finished effect, the passing of time — into new facts, Outstanding derives
 // the effects that the state asks for, and NextDeadline says when time alone

@@ -30,7 +30,7 @@ const (
 
 // Effect is something that the state asks for. The same state asks for the
 // same effects; one that is no longer asked for is to be given up. Each is
-// harmless to repeat (DESIGN §5).
+// harmless to repeat (docs/architecture.md).
 type Effect struct {
 	ID       string // events.EffectID, except for effects of the whole job
 	What     What

@@ -1,5 +1,5 @@
 // Package lease is the aggregate of who holds which nodes of a testbed, pure
-// (DESIGN §5): facts fold into a State, and the functions of it make facts.
+// (docs/architecture.md): facts fold into a State, and the functions of it make facts.
 //
 // A job holds all the nodes that it asks for or none. A lease ends with its
 // job, never by time. Protected nodes refuse every job; what the inventory

@@ -1,7 +1,7 @@
 // Package disk is the one place that opens disks: block devices of the machine, and regular files that stand for them.
 //
-// It lists the disks with their identity ([List]), finds the one that a selector means, says whether a disk may be
-// overwritten ([Check], the safety gate of DESIGN section 8), and gives positioned reads and writes, zeroing,
+// It lists the disks with their identity ([Gate.List]), finds the one that a selector means, says whether a disk may be
+// overwritten ([Check], the safety gate of docs/disks.md), and gives positioned reads and writes, zeroing,
 // discarding ([Discarder]) and syncing ([Open]), through the page cache or around it. The gate reads /sys and /proc;
 // [Gate] takes other roots for tests.
 //
