@@ -21,7 +21,8 @@
 // partition larger and the system the node's own.
 //
 // Then the same network has strangers, which take a machine's MAC and address
-// and ask for its credential, and machines that never come.
+// and ask for its credential, and machines that never come. At last the server
+// is started anew, with pxelinux in place of iPXE.
 //
 // The namespaces of network and processes end with the program, and with them
 // everything it started. It needs root and what deploy/e2e/prepare installs.

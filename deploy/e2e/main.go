@@ -52,7 +52,7 @@ type settings struct {
 
 // scenes are what can be gone through alone. All but the first are left with a
 // machine that was loaded, and ran from its disk.
-var scenes = []string{"load", "save", "outage", "after", "trust"}
+var scenes = []string{"load", "save", "outage", "after", "trust", "loader"}
 
 // wants says whether a scene is to be gone through.
 func (s settings) wants(scene string) bool { return len(s.only) == 0 || slices.Contains(s.only, scene) }

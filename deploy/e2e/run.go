@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -97,7 +98,7 @@ func scenarios(ctx context.Context, s settings, fail func(error)) error {
 	if err := bootDirectory(s); err != nil {
 		return err
 	}
-	conn, stop, err := serve(ctx, s)
+	conn, stop, err := serve(ctx, s, "server")
 	if err != nil {
 		return err
 	}
@@ -137,17 +138,23 @@ func scenarios(ctx context.Context, s settings, fail func(error)) error {
 		}
 		p.done("a partition made larger, a system made its own")
 	}
-	if !s.wants("trust") {
-		return nil
+	if s.wants("trust") {
+		if err := strangers(ctx, s, conn, all[0], all[1], image); err != nil {
+			return err
+		}
+		p.done("two machines loaded after strangers had asked for them")
+		if err := lost(ctx, conn, nowhere, missing); err != nil {
+			return err
+		}
+		p.done("two machines that never came were reported")
 	}
-	if err := strangers(ctx, s, conn, all[0], all[1], image); err != nil {
-		return err
+	if s.wants("loader") {
+		stop()
+		if err := otherLoader(ctx, s, image, all[0]); err != nil {
+			return err
+		}
+		p.done("a machine loaded through pxelinux, by a server started anew")
 	}
-	p.done("two machines loaded after strangers had asked for them")
-	if err := lost(ctx, conn, nowhere, missing); err != nil {
-		return err
-	}
-	p.done("two machines that never came were reported")
 	return nil
 }
 
@@ -209,14 +216,22 @@ func ways(s settings, all []*machine) error {
 		if m.chain {
 			want = append(want, "stage=tftp detail=undionly.kpxe")
 		}
-		for _, w := range want {
-			found := false
-			for line := range strings.Lines(string(text)) {
-				found = found || strings.Contains(line, w) && strings.Contains(line, "node="+m.name+" ")
-			}
-			if !found {
-				return fmt.Errorf("the log of the server does not say %s of %s", w, m.name)
-			}
+		if err := logged(string(text), m, want...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// logged looks for what a log says of a machine.
+func logged(text string, m *machine, want ...string) error {
+	for _, w := range want {
+		found := false
+		for line := range strings.Lines(text) {
+			found = found || strings.Contains(line, w) && strings.Contains(line, "node="+m.name+" ")
+		}
+		if !found {
+			return fmt.Errorf("the log of the server does not say %s of %s", w, m.name)
 		}
 	}
 	return nil
@@ -242,8 +257,13 @@ func inventory(s settings, all []*machine) error {
 	return os.WriteFile(filepath.Join(s.work, "inventory.yaml"), []byte(b.String()), 0o644)
 }
 
-// loaders are what firmware starts from, of Debian's package ipxe.
-const loaders = "/usr/lib/ipxe"
+// What firmware starts from: of Debian's packages ipxe, pxelinux and
+// syslinux-common.
+const (
+	loaders         = "/usr/lib/ipxe"
+	pxelinux        = "/usr/lib/PXELINUX/lpxelinux.0"
+	pxelinuxLibrary = "/usr/lib/syslinux/modules/bios/ldlinux.c32"
+)
 
 // bootDirectory makes the directory that machines boot from: loaders, and the
 // imaging system.
@@ -252,7 +272,7 @@ func bootDirectory(s settings) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, file := range []string{filepath.Join(s.imaging, "kernel"), filepath.Join(s.imaging, "initrd"), loaders + "/undionly.kpxe", loaders + "/snponly.efi"} {
+	for _, file := range []string{filepath.Join(s.imaging, "kernel"), filepath.Join(s.imaging, "initrd"), loaders + "/undionly.kpxe", loaders + "/snponly.efi", pxelinux, pxelinuxLibrary} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return err
@@ -265,13 +285,13 @@ func bootDirectory(s settings) error {
 }
 
 // serve starts the server, and connects to its bus to look at what happens.
-func serve(ctx context.Context, s settings) (*bus.Conn, func(), error) {
+func serve(ctx context.Context, s settings, name string, more ...string) (*bus.Conn, func(), error) {
 	state := filepath.Join(s.work, "state")
-	cmd := exec.CommandContext(ctx, s.omf, "serve", "--state", state, "--inventory", filepath.Join(s.work, "inventory.yaml"), "--images", filepath.Join(s.work, "images"),
+	cmd := exec.CommandContext(ctx, s.omf, append([]string{"serve", "--state", state, "--inventory", filepath.Join(s.work, "inventory.yaml"), "--images", filepath.Join(s.work, "images"),
 		"--roles", "nats,handler,frisbee,netboot", "--boot-dir", filepath.Join(s.work, "boot"), "--boot-dhcp", "reservations", "--boot-interface", "br0",
-		"--nats-listen", server+":4222", "--http", net.JoinHostPort(server, webPort), "--interface", server,
-		"--checkin", "90s", "--join", "3m", "--stall", "2m", "--leave", "3m", "--silence", "4m", "--log", "debug")
-	log, err := os.Create(filepath.Join(s.work, "server.log"))
+		"--nats-listen", server + ":4222", "--http", net.JoinHostPort(server, webPort), "--interface", server,
+		"--checkin", "90s", "--join", "3m", "--stall", "2m", "--leave", "3m", "--silence", "4m", "--log", "debug"}, more...)...)
+	log, err := os.Create(filepath.Join(s.work, name+".log"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -308,7 +328,7 @@ func serve(ctx context.Context, s settings) (*bus.Conn, func(), error) {
 		end()
 		return nil, nil, err
 	}
-	return conn, func() { conn.Close(); end() }, nil
+	return conn, sync.OnceFunc(func() { conn.Close(); end() }), nil
 }
 
 // load asks for a load and waits for its end.
