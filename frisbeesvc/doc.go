@@ -1,6 +1,6 @@
-// Package frisbeesvc is the image service of a testbed: the
-// catalogue of images, the sessions that send them, the endpoints
-// svc.<tb>.frisbee.* on the bus, and the routes under /v1 over HTTP.
+// Package frisbeesvc is the image service of a testbed: the catalogue of
+// images, the sessions that send them, the endpoints svc.<tb>.frisbee.* on the
+// bus, and the routes under /v1 over HTTP.
 //
 // # Sessions and their registry
 //

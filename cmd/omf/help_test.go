@@ -2,9 +2,6 @@ package main
 
 import (
 	"bytes"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -16,22 +13,9 @@ import (
 	"loadnode/cmd/omf/internal/config"
 	"loadnode/frisbeesvc"
 	"loadnode/handler"
+	"loadnode/internal/golden"
 	transferserver "loadnode/transfer/server"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, string(want), got)
-}
 
 // walk visits a command and all below it, with the flags that a run adds.
 func walk(c *cobra.Command, visit func(*cobra.Command)) {
@@ -56,7 +40,7 @@ func TestUsageText(t *testing.T) {
 				require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), width, "%s at %d: %s", c.CommandPath(), width, line)
 			}
 			if width == 80 && (c.Name() == "serve" || c.Name() == "load" || c.Name() == "save") {
-				golden(t, "help-"+c.Name()+".txt", b.String())
+				golden.Equal(t, "help-"+c.Name()+".txt", b.String())
 			}
 		}
 		for line := range strings.Lines(c.Long) {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"loadnode/events"
+	"loadnode/internal/golden"
 )
 
 func TestPrintMembers(t *testing.T) {
@@ -27,5 +28,5 @@ func TestPrintMembers(t *testing.T) {
 		fmt.Fprintf(&b, "== %d\n", width)
 		require.NoError(t, printMembers(&b, members, width))
 	}
-	golden(t, "members.txt", b.String())
+	golden.Equal(t, "members.txt", b.String())
 }

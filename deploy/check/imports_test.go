@@ -80,6 +80,7 @@ var table = []rule{
 	{"transfer/server", []string{"transfer/wire", "transfer/mcast", "transfer/ndz"}, []string{"x/sync", "x/sys"}},
 	{"transfer/client", []string{"transfer/wire", "transfer/mcast", "transfer/ndz", "transfer/install"}, []string{"x/sync"}},
 
+	{"internal/golden", nil, []string{"testify"}},
 	{"internal/process", nil, []string{"testify"}},
 	{"internal/tool", nil, []string{"testify"}},
 	{"internal/vectors", nil, []string{"testify"}},

@@ -1,7 +1,6 @@
-// Package compat answers the HTTP services of OMF's grid services: /frisbee, /saveimage, /cmc, /inventory and /pxe
-// with their
-// descriptions (specs/omf-legacy.md, section b). It answers as OMF 4.4 does, and as OMF 5.4 does where a request is in
-// its form (user= or hrn=) or the configuration says so.
+// Package compat answers the HTTP services of OMF's grid services: /frisbee, /saveimage, /cmc, /inventory and /pxe,
+// with their descriptions (specs/omf-legacy.md, section b). It answers as OMF 4.4 does, and as OMF 5.4 does where a
+// request is in its form (user= or hrn=) or the configuration says so.
 //
 // It is a client of the bus and holds nothing of its own but how long somebody who asked for an address wants it: what a
 // legacy client takes for "the daemon that serves an image" is a lease on a session of the image service, which jobs

@@ -1,7 +1,7 @@
 // Package vectors finds what was recorded of the original programs, and what they wrote: images, datagrams, sessions. It
 // lies in ../shared/vectors, beside the module; a test that asks for it is skipped where that folder is absent.
 //
-// What does not live here: how a recording is read, which is for who replays it, and vectors small enough for a testdata.
+// What does not live here: what a recording means, which is for who replays it, and vectors small enough for a testdata.
 package vectors
 
 import (

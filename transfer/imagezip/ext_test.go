@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,10 +45,7 @@ func makeFS(t testing.TB, path, dir string, megabytes int, args ...string) {
 	tool.Run(t, "mke2fs", append(append([]string{"-q", "-F", "-d", dir}, args...), path)...)
 }
 
-var (
-	freeBlocks = regexp.MustCompile(`(?m)^  Free blocks: (.*)$`)
-	blockCount = regexp.MustCompile(`(?m)^Block count: +(\d+)$`)
-)
+var blockCount = regexp.MustCompile(`(?m)^Block count: +(\d+)$`)
 
 // oracle is what dumpe2fs says of a filesystem: whether each block is free.
 func oracle(t testing.TB, path string) (free []bool) {
@@ -57,22 +53,9 @@ func oracle(t testing.TB, path string) (free []bool) {
 	blocks, err := strconv.Atoi(blockCount.FindStringSubmatch(out)[1])
 	require.NoError(t, err)
 	free = make([]bool, blocks)
-	for _, m := range freeBlocks.FindAllStringSubmatch(out, -1) {
-		for part := range strings.SplitSeq(m[1], ", ") {
-			if part == "" {
-				continue
-			}
-			from, to, isRun := strings.Cut(part, "-")
-			if !isRun {
-				to = from
-			}
-			a, err := strconv.Atoi(from)
-			require.NoError(t, err)
-			b, err := strconv.Atoi(to)
-			require.NoError(t, err)
-			for ; a <= b; a++ {
-				free[a] = true
-			}
+	for _, run := range tool.FreeBlocks(t, out) {
+		for b := run[0]; b <= run[1]; b++ {
+			free[b] = true
 		}
 	}
 	return free

@@ -2,11 +2,8 @@ package replay_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/binary"
-	"io"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
@@ -33,54 +30,18 @@ type recording struct {
 	image                 []byte // as far as its blocks were recorded, else zeros
 }
 
-// frames gives the Ethernet frames of a compressed pcap or pcapng file and when
-// they were seen, in microseconds. It knows what the recorded files have:
-// little-endian, microseconds, one interface.
-func frames(t testing.TB, path string) (at []uint64, data [][]byte) {
-	t.Helper()
-	f, err := os.Open(path)
-	require.NoError(t, err)
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	require.NoError(t, err)
-	d, err := io.ReadAll(io.LimitReader(z, 64<<20))
-	require.NoError(t, err)
-	le := binary.LittleEndian
-	if bytes.HasPrefix(d, []byte{0xd4, 0xc3, 0xb2, 0xa1}) { // pcap
-		for d = d[24:]; len(d) >= 16; {
-			n := int(le.Uint32(d[8:]))
-			require.LessOrEqual(t, 16+n, len(d))
-			at = append(at, uint64(le.Uint32(d))*1e6+uint64(le.Uint32(d[4:])))
-			data = append(data, d[16:16+n])
-			d = d[16+n:]
-		}
-		return at, data
-	}
-	for len(d) >= 12 { // pcapng
-		kind, n := le.Uint32(d), int(le.Uint32(d[4:]))
-		require.True(t, n >= 12 && n <= len(d), "capture block of %d bytes", n)
-		if kind == 6 {
-			at = append(at, uint64(le.Uint32(d[12:]))<<32|uint64(le.Uint32(d[16:])))
-			data = append(data, d[28:28+le.Uint32(d[20:])])
-		}
-		d = d[n:]
-	}
-	return at, data
-}
-
 // datagrams gives the UDP datagrams of a file, of fragmented ones the first
 // fragment, which holds more than was recorded of any.
 func datagrams(t testing.TB, file string) []heard {
 	t.Helper()
 	be := binary.BigEndian
 	var out []heard
-	at, fs := frames(t, vectors.Path(t, "pcap/"+file+".pcap.gz"))
+	at, fs := vectors.Frames(t, "pcap/"+file+".pcap.gz")
 	for i, f := range fs {
-		if len(f) < 42 || be.Uint16(f[12:]) != 0x0800 || f[23] != 17 || be.Uint16(f[20:])&0x1fff != 0 {
+		ip, udp, ok := vectors.UDP(f)
+		if !ok {
 			continue
 		}
-		ip := f[14:]
-		udp := ip[int(ip[0]&15)*4:]
 		addr := func(off, port int) netip.AddrPort {
 			return netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[off:off+4])), be.Uint16(udp[port:]))
 		}

@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,10 +27,7 @@ func mke2fs(t testing.TB, kb int64, dir string, args ...string) string {
 
 func e2fsck(t testing.TB, path string) { tool.Run(t, "e2fsck", "-fn", path) }
 
-var (
-	freeLine   = regexp.MustCompile(`(?m)^  Free blocks: (.*)$`)
-	backupLine = regexp.MustCompile(`Backup superblock at (\d+)`)
-)
+var backupLine = regexp.MustCompile(`Backup superblock at (\d+)`)
 
 // told is what dumpe2fs tells of a filesystem.
 type told struct {
@@ -63,21 +59,8 @@ func truth(t testing.TB, path string) told {
 	}
 	per := d.blockSize / free.SectorSize
 	var all []free.Span
-	for _, m := range freeLine.FindAllStringSubmatch(d.out, -1) {
-		for part := range strings.SplitSeq(m[1], ", ") {
-			if part == "" {
-				continue
-			}
-			from, to, isRun := strings.Cut(part, "-")
-			if !isRun {
-				to = from
-			}
-			a, err := strconv.ParseUint(from, 10, 64)
-			require.NoError(t, err)
-			b, err := strconv.ParseUint(to, 10, 64)
-			require.NoError(t, err)
-			all = append(all, free.Span{Start: a * per, End: min(b+d.cluster, d.blocks) * per})
-		}
+	for _, run := range tool.FreeBlocks(t, d.out) {
+		all = append(all, free.Span{Start: run[0] * per, End: min(run[1]+d.cluster, d.blocks) * per})
 	}
 	d.free = free.Merge(all)
 	for _, m := range backupLine.FindAllStringSubmatch(d.out, -1) {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -46,9 +44,10 @@ func fragment(t testing.TB, path string, ranges, run int, apart bool) {
 	// What shall stay free is marked as used while the file is written. The block before each run and the one behind it
 	// are left to the file, which is a little larger than they are.
 	var hold, release strings.Builder
-	for _, left := range freeRuns(t, path) {
-		for at := left[0] + 1; apart && at <= left[1] && ranges > 0; at += run + 1 {
-			n := min(run, left[1]+1-at)
+	for _, left := range tool.FreeBlocks(t, tool.Run(t, "dumpe2fs", path)) {
+		end := int(left[1]) + 1
+		for at := int(left[0]) + 1; apart && at < end && ranges > 0; at += run + 1 {
+			n := min(run, end-at)
 			fmt.Fprintf(&hold, "setb %d %d\n", at, n)
 			fmt.Fprintf(&release, "freeb %d %d\n", at, n)
 			if n == run {
@@ -62,29 +61,4 @@ func fragment(t testing.TB, path string, ranges, run int, apart bool) {
 	script := filepath.Join(dir, "script")
 	require.NoError(t, os.WriteFile(script, []byte(hold.String()+"write "+data+" data\n"+release.String()), 0o644))
 	tool.Run(t, "debugfs", "-w", "-f", script, path)
-}
-
-var freeLine = regexp.MustCompile(`(?m)^  Free blocks: (.*)$`)
-
-// freeRuns are the runs of free blocks as dumpe2fs tells them, first and last block of each.
-func freeRuns(t testing.TB, path string) [][2]int {
-	t.Helper()
-	var runs [][2]int
-	for _, m := range freeLine.FindAllStringSubmatch(tool.Run(t, "dumpe2fs", path), -1) {
-		for part := range strings.SplitSeq(m[1], ", ") {
-			if part == "" {
-				continue
-			}
-			from, to, isRun := strings.Cut(part, "-")
-			if !isRun {
-				to = from
-			}
-			a, err := strconv.Atoi(from)
-			require.NoError(t, err)
-			b, err := strconv.Atoi(to)
-			require.NoError(t, err)
-			runs = append(runs, [2]int{a, b})
-		}
-	}
-	return runs
 }

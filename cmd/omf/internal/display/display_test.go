@@ -3,10 +3,7 @@ package display_test
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,21 +16,8 @@ import (
 
 	"loadnode/cmd/omf/internal/display"
 	"loadnode/events"
+	"loadnode/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, string(want), got)
-}
 
 const job = "01k3v9qe8nq5w3k2m1h0g9f8e7"
 
@@ -134,7 +118,7 @@ func TestSave(t *testing.T) {
 	planned.Apply(acc)
 	planned.Apply(events.JobFinished{Outcome: events.OutcomePlanned})
 	require.NoError(t, display.Summary(&b, planned, 0))
-	golden(t, "save.txt", b.String())
+	golden.Equal(t, "save.txt", b.String())
 }
 
 func TestLines(t *testing.T) {
@@ -160,7 +144,7 @@ func TestLines(t *testing.T) {
 	b.WriteString(display.Line(at, events.Address{Image: "a.ndz", Kind: events.KindImageServed}, session, nil) + "\n")
 	b.WriteString(display.Line(at, events.Address{Job: job, Kind: "later.word"}, nil, errors.New("not in this vocabulary")) + "\n")
 	b.WriteString(display.Line(at, events.Address{Job: job, Node: "n1-1", Kind: events.KindNodeFailed}, events.NodeFailed{Class: events.ClassWrite, Message: "evil\x1b[2J\nline"}, nil) + "\n")
-	golden(t, "lines.txt", b.String())
+	golden.Equal(t, "lines.txt", b.String())
 }
 
 func nodeOf(d events.Data) (string, bool) {
@@ -208,7 +192,7 @@ func TestLive(t *testing.T) {
 	}
 	require.NoError(t, live.Clear())
 	require.Empty(t, strings.TrimSpace(screen.String()))
-	golden(t, "live.txt", b.String())
+	golden.Equal(t, "live.txt", b.String())
 }
 
 // TestLiveMany shows the interesting nodes where the terminal is too low.
@@ -223,7 +207,7 @@ func TestLiveMany(t *testing.T) {
 	j.Apply(events.LoadStarted{NodeRef: ref("n1-17", 1)})
 	j.Apply(events.NodeFailed{NodeRef: ref("n1-19", 1), Class: events.ClassPower, Message: "no answer"})
 	require.NoError(t, display.NewLive(screen, false).Draw(j, time.Second, screen.width, screen.height))
-	golden(t, "many.txt", screen.String()+"\n")
+	golden.Equal(t, "many.txt", screen.String()+"\n")
 }
 
 func TestSummary(t *testing.T) {
@@ -244,7 +228,7 @@ func TestSummary(t *testing.T) {
 	planned.Apply(events.JobFinished{Outcome: events.OutcomePlanned})
 	require.NoError(t, display.Summary(&b, planned, 0))
 	require.NoError(t, display.Summary(&b, display.NewJob(job), 0))
-	golden(t, "summary.txt", b.String())
+	golden.Equal(t, "summary.txt", b.String())
 
 	// Long errors are broken into lines on a terminal, and only there.
 	b.Reset()
@@ -265,7 +249,7 @@ func TestSummary(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "long.txt", b.String())
+	golden.Equal(t, "long.txt", b.String())
 }
 
 func TestBytes(t *testing.T) {

@@ -2,7 +2,6 @@ package migrate_test
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,9 +13,8 @@ import (
 	"loadnode/cmd/omf/internal/config"
 	"loadnode/cmd/omf/internal/migrate"
 	"loadnode/handler/inventory"
+	"loadnode/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func read(t *testing.T, names ...string) []migrate.File {
 	t.Helper()
@@ -70,13 +68,7 @@ func TestGolden(t *testing.T) {
 			for _, e := range r.Left {
 				fmt.Fprintf(&b, "left %s:%d %s = %s; %s\n", e.File, e.Line, e.What, e.Value, e.Why)
 			}
-			path := filepath.Join("testdata", name+".golden")
-			if *update {
-				require.NoError(t, os.WriteFile(path, []byte(b.String()), 0o644))
-			}
-			want, err := os.ReadFile(path)
-			require.NoError(t, err)
-			require.Equal(t, string(want), b.String())
+			golden.Equal(t, name+".golden", b.String())
 			require.NotContains(t, b.String(), "geheim", "reports go into tickets")
 		})
 	}
