@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+
+	"loadnode/bus"
+	"loadnode/events"
 )
 
 // What the system on a disk is to be made after the load.
@@ -20,7 +23,7 @@ const (
 // afterwards has an image loaded on a larger disk, its last partition and the
 // filesystem in it made larger there, and the system made the node's own. It
 // looks at the disk from outside, and has the machine start from it.
-func afterwards(ctx context.Context, s settings, image proof, m *machine) error {
+func afterwards(ctx context.Context, s settings, conn *bus.Conn, image proof, m *machine) error {
 	if err := m.blank(); err != nil {
 		return err
 	}
@@ -29,7 +32,21 @@ func afterwards(ctx context.Context, s settings, image proof, m *machine) error 
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return err
 	}
-	if err := load(ctx, s, m.name, "--resize", "max", "--personalise", file); err != nil {
+	job, err := begin(ctx, s, m.name, imageName, "--verify", "readback", "--resize", "max", "--personalise", file)
+	if err != nil {
+		return err
+	}
+	if _, err := follow(ctx, conn, job, func(node string, d events.Data) error {
+		switch d := d.(type) {
+		case events.LoadFailed:
+			return fmt.Errorf("%s: %s: %s", node, d.Class, d.Message)
+		case events.LoadDone:
+			if g := d.Grown; g == nil || g.Partition != 2 || !g.FilesystemGrown || len(g.Notes) > 0 || !d.Personalised || d.Assurance != events.AssuranceReadback {
+				return fmt.Errorf("%s: unexpected result %+v, partition %+v", node, d, g)
+			}
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	if err := m.awaitOff(ctx); err != nil {

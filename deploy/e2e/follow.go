@@ -20,9 +20,9 @@ func omf(ctx context.Context, s settings, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// begin asks for a load and returns its job.
-func begin(ctx context.Context, s settings, nodes, image string) (string, error) {
-	out, err := omf(ctx, s, "load", nodes, image, "--detach").Output()
+// begin asks for a load, with more options, and returns its job.
+func begin(ctx context.Context, s settings, nodes, image string, more ...string) (string, error) {
+	out, err := omf(ctx, s, append([]string{"load", nodes, image, "--detach"}, more...)...).Output()
 	if err != nil {
 		return "", fmt.Errorf("omf load %s: %w", nodes, err)
 	}

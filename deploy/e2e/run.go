@@ -133,7 +133,7 @@ func scenarios(ctx context.Context, s settings, fail func(error)) error {
 		p.done("two machines loaded after power cuts")
 	}
 	if s.wants("after") {
-		if err := afterwards(ctx, s, image, spare[0]); err != nil {
+		if err := afterwards(ctx, s, conn, image, spare[0]); err != nil {
 			return err
 		}
 		p.done("a partition made larger, a system made its own")
@@ -332,8 +332,8 @@ func serve(ctx context.Context, s settings, name string, more ...string) (*bus.C
 }
 
 // load asks for a load and waits for its end.
-func load(ctx context.Context, s settings, nodes string, more ...string) error {
-	cmd := omf(ctx, s, append([]string{"load", nodes, imageName, "--verify", "readback"}, more...)...)
+func load(ctx context.Context, s settings, nodes string) error {
+	cmd := omf(ctx, s, "load", nodes, imageName, "--verify", "readback")
 	cmd.Stdout = os.Stdout
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("omf load %s: %w", nodes, err)
