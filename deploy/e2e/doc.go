@@ -13,12 +13,13 @@
 // are switched on again, the server sends them to their disks, and they print a
 // token that only the loaded system knows.
 //
-// The disk of one of them, which has run from it, is saved, and the image loaded
-// on a fresh machine with a larger ATA disk: that starts from it, and knows of
-// the starts of the first. Another one, whose disk is too small, is refused
-// meanwhile, and its disk is untouched. Two machines lose their power in the
-// middle of a load; one of them is on again at once. Then a load makes the last
-// partition larger and the system the node's own.
+// The disk of one of them, which has run from it, is saved in spite of a power
+// cut in the middle, and the image loaded on a fresh machine with a larger ATA
+// disk: that starts from it, and knows of the starts of the first. Another one,
+// whose disk is too small, is refused meanwhile, and its disk is untouched. Two
+// machines lose their power in the middle of a load; one of them is on again at
+// once. Then a load makes the last partition larger and the system the node's
+// own.
 //
 // Then the same network has strangers, which take a machine's MAC and address
 // and ask for its credential, and machines that never come. At last the server

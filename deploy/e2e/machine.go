@@ -27,7 +27,7 @@ type machine struct {
 	uefi  bool
 
 	size   int64 // of its disk, bytes; 0: diskSize
-	rate   int   // its disk takes so many bytes a second; 0: as many as come
+	rate   int   // its disk takes and gives so many bytes a second; 0: as many as it can
 	memory int   // MiB, 0: 512
 	noROM  bool  // its network card cannot boot
 	chain  bool  // iPXE in its network card is to fetch another one
@@ -52,7 +52,7 @@ func (m *machine) arguments(console string) []string {
 	}
 	drive := "id=d,if=none,format=raw,cache=unsafe,file=" + m.disk
 	if m.rate > 0 {
-		drive += fmt.Sprintf(",throttling.bps-write=%d", m.rate)
+		drive += fmt.Sprintf(",throttling.bps-total=%d", m.rate)
 	}
 	args := append([]string{
 		"-accel", "tcg", "-m", fmt.Sprint(cmp.Or(m.memory, 512)), "-smp", "1", "-display", "none", "-no-reboot", "-name", m.name,

@@ -11,104 +11,144 @@ import (
 	"loadnode/events"
 )
 
-// slowDisk is the rate of disks, bytes/s, on which a load takes long enough to
+// slowDisk is the rate of disks, bytes/s, with which a job takes long enough to
 // be interrupted.
 const slowDisk = 4 << 20
 
-// outage is what the facts of a job say of one of its nodes.
+// enough are the bytes that have gone to a disk or come from it when the power
+// is cut.
+const enough = 1 << 20
+
+// outage is a machine that loses its power in the middle of the first attempt
+// of a job, and what the facts of the job say of it.
 type outage struct {
-	failed []events.Class
-	done   []int // attempts that loaded
+	*machine
+	returns bool                 // it is on again at once; else it waits for the server
+	idle    func() (bool, error) // whether nothing is complete yet
+	cut     bool
+	failed  []events.Class
+	done    []int // attempts
 }
 
-// outages cuts the power of two machines in the middle of their loads. One of
-// them stays off until the server does something about it, the other is on
-// again at once. Their second attempts are to succeed.
+// outages has two machines lose their power in the middle of their loads. Their
+// second attempts are to succeed.
 func outages(ctx context.Context, s settings, conn *bus.Conn, image proof, stays, returns *machine) error {
-	both := map[string]*machine{stays.name: stays, returns.name: returns}
-	seen := map[string]*outage{}
-	for name, m := range both {
+	all := map[string]*outage{}
+	for _, m := range []*machine{stays, returns} {
 		if err := m.blank(); err != nil {
 			return err
 		}
 		m.slow(slowDisk)
-		seen[name] = &outage{}
+		all[m.name] = &outage{machine: m, returns: m == returns, idle: func() (bool, error) {
+			return same(image.raw, m.disk) != nil, nil
+		}}
 	}
 	job, err := begin(ctx, s, stays.name+","+returns.name, imageName)
 	if err != nil {
 		return err
 	}
-	// From here on power fails as soon as something is written.
+	if err := interrupted(ctx, conn, job, all); err != nil {
+		return err
+	}
+	return errors.Join(stays.awaitOff(ctx), returns.awaitOff(ctx), same(image.raw, stays.disk), same(image.raw, returns.disk))
+}
+
+// interrupted follows a job to its end, and cuts the power of its machines as
+// soon as enough has been written to their disks or sent from them.
+func interrupted(ctx context.Context, conn *bus.Conn, job string, all map[string]*outage) error {
 	var mu sync.Mutex
 	var trouble error
-	cut := map[string]bool{}
 	stop, err := conn.Subscribe(ctx, events.JobProgress(testbed, job), func(msg bus.Message) {
-		p, ok := progress(msg)
+		node, how := progress(msg)
 		mu.Lock()
 		defer mu.Unlock()
-		if !ok || p.BytesWritten == 0 || cut[p.Node] || both[p.Node] == nil {
-			return
+		if o := all[node]; o != nil && !o.cut {
+			trouble = errors.Join(trouble, o.fail(how))
 		}
-		cut[p.Node] = true
-		trouble = errors.Join(trouble, fail(both[p.Node], p, image, p.Node == returns.name))
 	})
 	if err != nil {
 		return err
 	}
 	defer stop()
 	end, err := follow(ctx, conn, job, func(node string, d events.Data) error {
-		switch d := d.(type) {
-		case events.LoadFailed:
-			fmt.Printf("   %s  attempt %d, %s: %s\n", node, d.Attempt, d.Class, d.Message)
-			seen[node].failed = append(seen[node].failed, d.Class)
-		case events.LoadDone:
-			seen[node].done = append(seen[node].done, d.Attempt)
-		}
 		mu.Lock()
 		defer mu.Unlock()
+		switch d := d.(type) {
+		case events.LoadFailed:
+			all[node].again(d)
+		case events.SaveFailed:
+			all[node].again(events.LoadFailed(d))
+		case events.LoadDone:
+			all[node].done = append(all[node].done, d.Attempt)
+		case events.SaveDone:
+			all[node].done = append(all[node].done, d.Attempt)
+		}
 		return trouble
 	})
 	if err != nil {
 		return err
 	}
-	// One that is back asks for its credential a second time, from which nobody
-	// can tell that it is not a stranger, unless it needs so long that its time
-	// is over first.
-	for m, classes := range map[*machine][]events.Class{stays: {events.ClassTimeout}, returns: {events.ClassCredential, events.ClassTimeout}} {
-		o := seen[m.name]
-		if len(o.failed) != 1 || !slices.Contains(classes, o.failed[0]) || !slices.Equal(o.done, []int{2}) {
-			return fmt.Errorf("job %s: failures and loaded attempts of %s are %v and %v, want one of %v and 2", job, m.name, o.failed, o.done, classes)
+	for name, o := range all {
+		// One that is back asks for its credential a second time, from which
+		// nobody can tell that it is not a stranger, unless it needs so long that
+		// its time is over first.
+		classes := []events.Class{events.ClassTimeout}
+		if o.returns {
+			classes = append(classes, events.ClassCredential)
+		}
+		if !o.cut || len(o.failed) != 1 || !slices.Contains(classes, o.failed[0]) || !slices.Equal(o.done, []int{2}) {
+			return fmt.Errorf("job %s: power of %s cut: %t; failures and attempts that succeeded are %v and %v, want one of %v and 2", job, name, o.cut, o.failed, o.done, classes)
 		}
 	}
-	if end.OK != 2 {
-		return fmt.Errorf("job %s: %d of 2 nodes loaded: %+v", job, end.OK, end.Results)
+	if end.OK != len(all) {
+		return fmt.Errorf("job %s: %d of %d nodes: %+v", job, end.OK, len(all), end.Results)
 	}
-	return errors.Join(stays.awaitOff(ctx), returns.awaitOff(ctx), same(image.raw, stays.disk), same(image.raw, returns.disk))
+	return nil
 }
 
-func progress(m bus.Message) (events.Progress, bool) {
+// progress says of which node enough has been written or sent, and how far it
+// is; "" for anything else.
+func progress(m bus.Message) (node, how string) {
 	if m.Err != nil {
-		return events.Progress{}, false
+		return "", ""
 	}
 	d, err := events.Decode(m.Event)
-	p, ok := d.(events.Progress)
-	return p, ok && err == nil
+	if err != nil {
+		return "", ""
+	}
+	switch p := d.(type) {
+	case events.Progress:
+		if p.BytesWritten >= enough {
+			return p.Node, fmt.Sprintf("attempt %d, %s, %d bytes written", p.Attempt, p.Phase, p.BytesWritten)
+		}
+	case events.SaveProgress:
+		if p.BytesSent >= enough {
+			return p.Node, fmt.Sprintf("attempt %d, %s, %d bytes sent", p.Attempt, p.Phase, p.BytesSent)
+		}
+	}
+	return "", ""
 }
 
-// fail cuts the power of a machine, whose disk must not be whole then. Its disk
-// is a fast one from then on.
-func fail(m *machine, p events.Progress, image proof, on bool) error {
-	m.slow(0)
-	if _, err := m.power("off"); err != nil {
+// again notes a failure.
+func (o *outage) again(f events.LoadFailed) {
+	fmt.Printf("   %s  attempt %d, %s: %s\n", o.name, f.Attempt, f.Class, f.Message)
+	o.failed = append(o.failed, f.Class)
+}
+
+// fail cuts the power. The disk of the machine is a fast one from then on.
+func (o *outage) fail(how string) error {
+	o.cut = true
+	o.slow(0)
+	if _, err := o.power("off"); err != nil {
 		return err
 	}
-	fmt.Printf("   %s  power cut: attempt %d, %s, %d bytes written\n", m.name, p.Attempt, p.Phase, p.BytesWritten)
-	if same(image.raw, m.disk) == nil {
-		return fmt.Errorf("%s was loaded before its power was cut", m.name)
+	fmt.Printf("   %s  power cut: %s\n", o.name, how)
+	if idle, err := o.idle(); err != nil || !idle {
+		return errors.Join(err, fmt.Errorf("%s was done before its power was cut", o.name))
 	}
-	if !on {
+	if !o.returns {
 		return nil
 	}
-	_, err := m.power("on")
+	_, err := o.power("on")
 	return err
 }

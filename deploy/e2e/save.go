@@ -30,12 +30,7 @@ func saves(ctx context.Context, s settings, conn *bus.Conn, image proof, from, t
 	if len(marks) == 0 {
 		return fmt.Errorf("%s has not run from its disk", from.name)
 	}
-	cmd := omf(ctx, s, "save", from.name, savedName)
-	cmd.Stdout = os.Stdout
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("omf save %s: %w", from.name, err)
-	}
-	if err := from.awaitOff(ctx); err != nil {
+	if err := save(ctx, s, conn, from); err != nil {
 		return err
 	}
 	raw := filepath.Join(s.work, "saved.raw")
@@ -93,6 +88,23 @@ func saves(ctx context.Context, s settings, conn *bus.Conn, image proof, from, t
 		return err
 	}
 	return remembers(ctx, to, image.token, marks)
+}
+
+// save saves the disk of a machine, which loses its power in the middle: no
+// image comes of that, and the second attempt makes a whole one.
+func save(ctx context.Context, s settings, conn *bus.Conn, m *machine) error {
+	m.slow(slowDisk)
+	out, err := omf(ctx, s, "save", m.name, savedName, "--detach").Output()
+	if err != nil {
+		return fmt.Errorf("omf save %s: %w", m.name, err)
+	}
+	if err := interrupted(ctx, conn, strings.TrimSpace(string(out)), map[string]*outage{m.name: {machine: m, idle: func() (bool, error) {
+		list, err := omf(ctx, s, "images").Output()
+		return !strings.Contains(string(list), savedName), err
+	}}}); err != nil {
+		return err
+	}
+	return m.awaitOff(ctx)
 }
 
 // remembers starts a machine from its disk. It is to know the token and the

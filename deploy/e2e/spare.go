@@ -43,8 +43,8 @@ func copyFile(to, from string) error {
 	return errors.Join(err, f.Close())
 }
 
-// slow makes the next starts of a machine those with a disk that takes so many
-// bytes a second, 0: as fast as it is.
+// slow makes the next starts of a machine those with a disk that takes and gives
+// so many bytes a second, 0: as fast as it is.
 func (m *machine) slow(rate int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
