@@ -91,11 +91,10 @@ func system(s settings, token string) error {
 func bootPartition(ctx context.Context, s settings, raw string) error {
 	at := fmt.Sprintf("%s@@%d", raw, bootAt<<20)
 	config := filepath.Join(s.work, "boot")
-	const arguments = "console=ttyS0 quiet"
 	for name, text := range map[string]string{
-		"syslinux.cfg": "DEFAULT system\nLABEL system\n  KERNEL /kernel\n  INITRD /initrd\n  APPEND " + arguments + "\n",
+		"syslinux.cfg": "DEFAULT system\nLABEL system\n  KERNEL /kernel\n  INITRD /initrd\n  APPEND " + kernelArguments + "\n",
 		"loader.conf":  "timeout 0\n",
-		"system.conf":  "title system\nlinux /kernel\ninitrd /initrd\noptions " + arguments + "\n",
+		"system.conf":  "title system\nlinux /kernel\ninitrd /initrd\noptions " + kernelArguments + "\n",
 	} {
 		if err := errors.Join(os.MkdirAll(config, 0o755), os.WriteFile(filepath.Join(config, name), []byte(text), 0o644)); err != nil {
 			return err

@@ -16,6 +16,10 @@ import (
 // ovmf is where the package ovmf has the firmware of UEFI.
 const ovmf = "/usr/share/OVMF"
 
+// kernelArguments are those of every kernel. On a busy computer the timer of an
+// emulated one may be late, which makes the kernel's check of it panic.
+const kernelArguments = "console=ttyS0 quiet no_timer_check"
+
 // machine is one computer. Whatever it is to do, it starts from the network
 // first, and from its disk if it is sent there.
 type machine struct {

@@ -251,8 +251,8 @@ func inventory(s settings, all []*machine) error {
 		if m.lost {
 			checkin = ""
 		}
-		fmt.Fprintf(&b, "      %s: {x: 1, y: %d, mac: %q, ip: %s, boot: {driver: builtin, args: \"console=ttyS0 quiet panic=1\", chain: %t%s}}\n",
-			m.name, m.index, hardware(m.index), address(m.index), m.chain, checkin)
+		fmt.Fprintf(&b, "      %s: {x: 1, y: %d, mac: %q, ip: %s, boot: {driver: builtin, args: %q, chain: %t%s}}\n",
+			m.name, m.index, hardware(m.index), address(m.index), kernelArguments+" panic=1", m.chain, checkin)
 	}
 	return os.WriteFile(filepath.Join(s.work, "inventory.yaml"), []byte(b.String()), 0o644)
 }
