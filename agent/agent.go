@@ -201,35 +201,11 @@ func (a *Agent) envelope(d events.Data, causation string) (event.Event, error) {
 		return event.Event{}, err
 	}
 	subject := "node/" + a.cfg.Node
-	if job := jobOf(d); job != "" {
-		subject = events.SubjectAttr(job, a.cfg.Node)
+	if ref, ok := events.RefOf(d); ok && ref.Job != "" {
+		subject = events.SubjectAttr(ref.Job, a.cfg.Node)
 	}
 	return events.New(events.Meta{
 		ID: id, Source: events.Source(a.cfg.Testbed, "agent", a.cfg.Node), Subject: subject,
 		Time: a.clock.Now(), Causation: causation,
 	}, d)
-}
-
-func jobOf(d events.Data) string {
-	switch v := d.(type) {
-	case events.LoadStarted:
-		return v.Job
-	case events.LoadDone:
-		return v.Job
-	case events.LoadFailed:
-		return v.Job
-	case events.Leaving:
-		return v.Job
-	case events.Progress:
-		return v.Job
-	case events.SaveStarted:
-		return v.Job
-	case events.SaveDone:
-		return v.Job
-	case events.SaveFailed:
-		return v.Job
-	case events.SaveProgress:
-		return v.Job
-	}
-	return ""
 }

@@ -11,6 +11,18 @@ type NodeRef struct {
 	Boot    string `json:"boot,omitempty"`    // boot id, made by the node at each start
 }
 
+// RefOf is what data about a node says of the attempt; ok is false for data that
+// are about no node.
+func RefOf(d Data) (ref NodeRef, ok bool) {
+	about, ok := d.(interface{ ref() NodeRef })
+	if !ok {
+		return NodeRef{}, false
+	}
+	return about.ref(), true
+}
+
+func (r NodeRef) ref() NodeRef { return r }
+
 // Evidence is what is known about a failure.
 type Evidence struct {
 	LastEvent string           `json:"last_event,omitempty"` // the last fact before it

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"loadnode/bus/credential"
@@ -163,24 +164,8 @@ func (s *server) netbootRole(ctx context.Context) (role, func(), error) {
 	if err := c.place(); err != nil {
 		return role{}, nil, err
 	}
-	var err error
-	if c.base == "" {
-		c.base = s.cfg.httpBase
-	}
-	if c.base, err = c.reached(c.base, "--boot-base"); err != nil {
+	if err := s.netbootURLs(&c); err != nil {
 		return role{}, nil, err
-	}
-	if len(c.bus) == 0 {
-		c.bus = s.cfg.nats
-		if s.nats != nil {
-			c.bus = []string{s.addr.nats}
-		}
-	}
-	urls := make([]string, len(c.bus))
-	for i, u := range c.bus {
-		if urls[i], err = c.reached(u, "--boot-bus"); err != nil {
-			return role{}, nil, err
-		}
 	}
 	conn, err := s.connect(ctx, roleNetboot)
 	if err != nil {
@@ -199,37 +184,13 @@ func (s *server) netbootRole(ctx context.Context) (role, func(), error) {
 	}
 	issuer := credential.NewIssuer(credential.IssuerConfig{Conn: conn, Grants: grants, Address: s.nodeAddress, CA: s.busCA(), Logger: s.log.With("role", roleNetboot)})
 	cfg := netboot.Config{
-		Inventory: s.cfg.inventory, Conn: conn, Dir: c.dir, Base: c.base, Bus: urls, Files: c.files,
+		Inventory: s.cfg.inventory, Conn: conn, Dir: c.dir, Base: c.base, Bus: c.bus, Files: c.files,
 		Credentials: issuer, Logger: s.log.With("role", roleNetboot),
 	}
-	if c.mode != dhcp.Off {
-		cfg.DHCP = &dhcp.Config{
-			Mode: c.mode, Server: c.address, Loader: c.loader, Files: c.loaders,
-			Netmask: c.netmask, Gateway: c.gateway, DNS: c.dns, Lease: c.lease,
-		}
-		ports := []uint16{dhcp.ServerPort}
-		if c.mode == dhcp.Proxy {
-			ports = append(ports, dhcp.BootPort)
-		}
-		for _, port := range ports {
-			k, err := dhcp.Listen(c.iface, port)
-			if err != nil {
-				return fail(privileged(err))
-			}
-			opened = append(opened, func() { k.Close() })
-			cfg.DHCPSockets = append(cfg.DHCPSockets, dhcp.Socket{Conn: k, Port: port})
-		}
-	}
-	if c.listen == "" && c.address.IsValid() {
-		c.listen = netip.AddrPortFrom(c.address, 69).String()
-	}
-	if c.listen != "" && c.listen != httpNone {
-		k, err := new(net.ListenConfig).ListenPacket(ctx, "udp4", c.listen)
-		if err != nil {
-			return fail(privileged(fmt.Errorf("tftp: %w", err)))
-		}
-		opened = append(opened, func() { k.Close() })
-		cfg.TFTP = k
+	sockets, err := c.listenTo(ctx, &cfg)
+	opened = append(opened, sockets...)
+	if err != nil {
+		return fail(err)
 	}
 	r, err := netboot.New(cfg)
 	switch {
@@ -248,6 +209,64 @@ func (s *server) netbootRole(ctx context.Context) (role, func(), error) {
 			return ctx.Err()
 		}
 	}}, undo, nil
+}
+
+// netbootURLs says where nodes reach HTTP and the bus.
+func (s *server) netbootURLs(c *netbootConfig) (err error) {
+	if c.base == "" {
+		c.base = s.cfg.httpBase
+	}
+	if c.base, err = c.reached(c.base, "--boot-base"); err != nil {
+		return err
+	}
+	urls := slices.Clone(c.bus)
+	if len(urls) == 0 {
+		urls = slices.Clone(s.cfg.nats)
+		if s.nats != nil {
+			urls = []string{s.addr.nats}
+		}
+	}
+	for i, u := range urls {
+		if urls[i], err = c.reached(u, "--boot-bus"); err != nil {
+			return err
+		}
+	}
+	c.bus = urls
+	return nil
+}
+
+// listenTo opens the sockets of DHCP and TFTP. What it has opened is to be closed also if there is an error.
+func (c netbootConfig) listenTo(ctx context.Context, cfg *netboot.Config) (opened []func(), err error) {
+	if c.mode != dhcp.Off {
+		cfg.DHCP = &dhcp.Config{
+			Mode: c.mode, Server: c.address, Loader: c.loader, Files: c.loaders,
+			Netmask: c.netmask, Gateway: c.gateway, DNS: c.dns, Lease: c.lease,
+		}
+		ports := []uint16{dhcp.ServerPort}
+		if c.mode == dhcp.Proxy {
+			ports = append(ports, dhcp.BootPort)
+		}
+		for _, port := range ports {
+			k, err := dhcp.Listen(c.iface, port)
+			if err != nil {
+				return opened, privileged(err)
+			}
+			opened = append(opened, func() { k.Close() })
+			cfg.DHCPSockets = append(cfg.DHCPSockets, dhcp.Socket{Conn: k, Port: port})
+		}
+	}
+	if c.listen == "" && c.address.IsValid() {
+		c.listen = netip.AddrPortFrom(c.address, 69).String()
+	}
+	if c.listen != "" && c.listen != httpNone {
+		k, err := new(net.ListenConfig).ListenPacket(ctx, "udp4", c.listen)
+		if err != nil {
+			return opened, privileged(fmt.Errorf("tftp: %w", err))
+		}
+		opened = append(opened, func() { k.Close() })
+		cfg.TFTP = k
+	}
+	return opened, nil
 }
 
 // nodeAddress is the address of a node by the inventory.

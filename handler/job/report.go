@@ -55,25 +55,10 @@ func (d *decider) report(r Report) error {
 
 // Ref is what a report is about; ok is false for data that are no report.
 func Ref(data events.Data) (events.NodeRef, bool) {
-	switch d := data.(type) {
-	case events.Up:
-		return d.NodeRef, true
-	case events.LoadStarted:
-		return d.NodeRef, true
-	case events.LoadDone:
-		return d.NodeRef, true
-	case events.LoadFailed:
-		return d.NodeRef, true
-	case events.SaveStarted:
-		return d.NodeRef, true
-	case events.SaveDone:
-		return d.NodeRef, true
-	case events.SaveFailed:
-		return d.NodeRef, true
-	case events.Leaving:
-		return d.NodeRef, true
-	case events.CredentialMisused:
-		return d.NodeRef, true
+	switch data.(type) {
+	case events.Up, events.LoadStarted, events.LoadDone, events.LoadFailed, events.SaveStarted, events.SaveDone, events.SaveFailed,
+		events.Leaving, events.CredentialMisused:
+		return events.RefOf(data)
 	}
 	return events.NodeRef{}, false
 }

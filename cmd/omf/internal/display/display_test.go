@@ -127,8 +127,8 @@ func TestLines(t *testing.T) {
 	node := regexp.MustCompile(`^n\d`)
 	for i, d := range story() {
 		a := events.Address{Kind: d.Kind()}
-		if n, ok := nodeOf(d); ok && node.MatchString(n) {
-			a.Node = n
+		if ref, ok := events.RefOf(d); ok && node.MatchString(ref.Node) {
+			a.Node = ref.Node
 		}
 		// Deadlines are printed in local time: take them out of the golden file.
 		if acc, ok := d.(events.JobAccepted); ok {
@@ -147,30 +147,6 @@ func TestLines(t *testing.T) {
 	golden.Equal(t, "lines.txt", b.String())
 }
 
-func nodeOf(d events.Data) (string, bool) {
-	switch f := d.(type) {
-	case events.RebootRequested:
-		return f.Node, true
-	case events.PxeUp:
-		return f.Node, true
-	case events.LoadStarted:
-		return f.Node, true
-	case events.LoadDone:
-		return f.Node, true
-	case events.LoadFailed:
-		return f.Node, true
-	case events.ShutdownRequested:
-		return f.Node, true
-	case events.ShutdownDone:
-		return f.Node, true
-	case events.NodeFailed:
-		return f.Node, true
-	case events.Progress:
-		return f.Node, true
-	}
-	return "", false
-}
-
 // TestLive draws after each fact on a small terminal that is emulated here,
 // and compares what the user would see.
 func TestLive(t *testing.T) {
@@ -184,8 +160,8 @@ func TestLive(t *testing.T) {
 	for i, d := range story() {
 		j.Apply(d)
 		require.NoError(t, live.Draw(j, time.Duration(i)*time.Second, screen.width, screen.height))
-		if n, _ := nodeOf(d); n != "" {
-			show(string(d.Kind()) + " " + n)
+		if ref, ok := events.RefOf(d); ok {
+			show(string(d.Kind()) + " " + ref.Node)
 		} else {
 			show(string(d.Kind()))
 		}
