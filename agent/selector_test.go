@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -241,4 +243,23 @@ func TestLinuxMachine(t *testing.T) {
 	local, err := routeTo("127.0.0.1")
 	require.NoError(t, err)
 	require.True(t, local.IsLoopback())
+}
+
+// TestDocumentedSelectors: what docs/disks.md shows is understood.
+func TestDocumentedSelectors(t *testing.T) {
+	text, err := os.ReadFile("../docs/disks.md")
+	require.NoError(t, err)
+	_, table, ok := strings.Cut(string(text), "\n| selector | means |\n|---|---|\n")
+	require.True(t, ok)
+	table, _, _ = strings.Cut(table, "\n\n")
+	seen := 0
+	for line := range strings.Lines(table) {
+		first := strings.Split(line, "|")[1]
+		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(first, -1) {
+			_, err := parseSelector(strings.ReplaceAll(m[1], "…", "x"))
+			require.NoError(t, err, m[1])
+			seen++
+		}
+	}
+	require.Greater(t, seen, 15)
 }

@@ -18,6 +18,7 @@ import (
 	"loadnode/agent/sim"
 	"loadnode/cmd/omf/internal/config"
 	"loadnode/events"
+	"loadnode/handler/inventory"
 	"loadnode/handler/nodeset"
 )
 
@@ -256,6 +257,18 @@ func TestFailuresDocument(t *testing.T) {
 	require.NoError(t, err)
 	for _, code := range rows(t, d, "code") {
 		require.Regexp(t, `(?m)^\tCode[A-Za-z]+ +Code = "`+code+`"`, string(src))
+	}
+}
+
+// TestTablesOfDocuments: what docs list of the vocabulary and the inventory is all of it.
+func TestTablesOfDocuments(t *testing.T) {
+	drivers := rows(t, find(t, "power.md"), "driver")
+	for _, d := range inventory.PowerDrivers() {
+		require.Contains(t, drivers, d)
+	}
+	trust := find(t, "trust.md")
+	for _, kind := range []events.CredentialKind{events.CredentialNode, events.CredentialResident, events.CredentialOperator, events.CredentialService} {
+		require.Contains(t, trust.text, "\n| "+string(kind)+" |", "kinds of credentials")
 	}
 }
 

@@ -83,21 +83,12 @@ func (a *app) load(ctx context.Context, args []string, f loadFlags) error {
 	if err != nil {
 		return err
 	}
-	id, err := newID(a.now())
-	if err != nil {
-		return err
-	}
-	return a.client(ctx, func(conn *bus.Conn) error {
-		var state events.HandlerState
-		if err := a.askHandler(ctx, conn, events.HandlerStatus, events.Empty{}, &state); err != nil {
-			return err
-		}
-		var view legacyView
+	return a.submit(ctx, loadWish(req), f.detach, func() legacyView {
 		if f.legacy.output && a.output == "text" {
-			view = newLegacyScreen(a.stdout)
+			return newLegacyScreen(a.stdout)
 		}
-		return a.submit(ctx, conn, id, loadWish(req), f.detach, view, func(j *display.Job) { f.legacy.summarize(a, j) })
-	})
+		return nil
+	}, func(j *display.Job) { f.legacy.summarize(a, j) })
 }
 
 // loadRequest checks what can be checked here. What the nodes and the image
@@ -220,9 +211,24 @@ func (f *follow) request(ctx context.Context, w wish) error {
 // the server fits in.
 const confirmation = 20 * time.Second
 
-// submit has a wish carried out and shows how it went: by the screen, or by
-// view, if there is one. Ended is called with the job when it has ended.
-func (a *app) submit(ctx context.Context, conn *bus.Conn, id string, w wish, detach bool, view legacyView, ended func(*display.Job)) error {
+// submit has a wish carried out, if a handler is there to do it, and shows how
+// it went: by the screen, or by the view that is made for it, if any. Ended is
+// called with the job when it has ended.
+func (a *app) submit(ctx context.Context, w wish, detach bool, view func() legacyView, ended func(*display.Job)) error {
+	id, err := newID(a.now())
+	if err != nil {
+		return err
+	}
+	return a.client(ctx, func(conn *bus.Conn) error {
+		var state events.HandlerState
+		if err := a.askHandler(ctx, conn, events.HandlerStatus, events.Empty{}, &state); err != nil {
+			return err
+		}
+		return a.carryOut(ctx, conn, id, w, detach, view(), ended)
+	})
+}
+
+func (a *app) carryOut(ctx context.Context, conn *bus.Conn, id string, w wish, detach bool, view legacyView, ended func(*display.Job)) error {
 	j, follow := a.job(conn, id)
 	if view != nil {
 		follow.screen.live, follow.screen.lines = nil, nil

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"loadnode/bus"
 	"loadnode/cmd/omf/internal/config"
 	"loadnode/cmd/omf/internal/display"
 	"loadnode/events"
@@ -72,22 +71,12 @@ func (a *app) save(ctx context.Context, args []string, f saveFlags) error {
 	if err != nil {
 		return err
 	}
-	id, err := newID(a.now())
-	if err != nil {
-		return err
+	w := wish{verb: events.VerbSave, data: req, ttl: req.TTL, requester: req.Requester, about: req.Node}
+	if !f.legacy || a.output != "text" {
+		return a.submit(ctx, w, f.detach, func() legacyView { return nil }, func(*display.Job) {})
 	}
-	return a.client(ctx, func(conn *bus.Conn) error {
-		var state events.HandlerState
-		if err := a.askHandler(ctx, conn, events.HandlerStatus, events.Empty{}, &state); err != nil {
-			return err
-		}
-		w := wish{verb: events.VerbSave, data: req, ttl: req.TTL, requester: req.Requester, about: req.Node}
-		if !f.legacy || a.output != "text" {
-			return a.submit(ctx, conn, id, w, f.detach, nil, func(*display.Job) {})
-		}
-		view := &legacySave{out: a.stdout, testbed: a.testbed()}
-		return a.submit(ctx, conn, id, w, f.detach, view, func(j *display.Job) { view.finish(a.now(), j) })
-	})
+	view := &legacySave{out: a.stdout, testbed: a.testbed()}
+	return a.submit(ctx, w, f.detach, func() legacyView { return view }, func(j *display.Job) { view.finish(a.now(), j) })
 }
 
 // saveRequest checks what can be checked here. What the node is, and whether
