@@ -272,6 +272,33 @@ func TestTablesOfDocuments(t *testing.T) {
 	}
 }
 
+// TestDocumentedFiles: the files that README and docs show are read.
+func TestDocumentedFiles(t *testing.T) {
+	seen := 0
+	for _, d := range documents(t) {
+		texts := regexp.MustCompile(`(?m)^echo '(\{.*testbeds.*\})' >`).FindAllStringSubmatch(d.text, -1)
+		for _, block := range append(texts, fenced.FindAllStringSubmatch(d.text, -1)...) {
+			if !strings.Contains(block[1], "testbeds:") || strings.Contains(block[1], "omf ") {
+				continue
+			}
+			seen++
+			text := block[1]
+			if !strings.Contains(text, "version: 1") {
+				text = "version: 1\n" + text
+			}
+			_, err := inventory.Parse([]byte(text))
+			require.NoError(t, err, "%s:\n%s", d.name, text)
+		}
+	}
+	require.Equal(t, 3, seen)
+
+	_, file, ok := strings.Cut(find(t, "disks.md").text, "\n```\nhostname:")
+	require.True(t, ok)
+	file, _, _ = strings.Cut(file, "\n```\n")
+	_, err := parsePersonalise([]byte("hostname:" + file))
+	require.NoError(t, err)
+}
+
 // TestReadme: its commands, faults, node sets and exit codes are those of the program.
 func TestReadme(t *testing.T) {
 	d := find(t, "README.md")

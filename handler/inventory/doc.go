@@ -12,7 +12,7 @@
 //	testbeds:
 //	  default:
 //	    grid: {x: 20, y: 20}        # makes the nodes n1-1 … n20-20
-//	    name_prefix: fit            # node 8 is fit8 or fit08
+//	    # name_prefix: fit          # where nodes are named fit1, or fit01: then 8 is fit8 or fit08
 //	    defaults:                   # of every node
 //	      disk: /dev/sda            # selector for the agent; empty: the request's
 //	      agent: native             # native or legacy (nodeagent on TCP 9006)

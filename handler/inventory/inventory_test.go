@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -355,4 +356,26 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestDocumentation: the file that the package's documentation shows is one.
+func TestDocumentation(t *testing.T) {
+	text, err := os.ReadFile("doc.go")
+	require.NoError(t, err)
+	_, file, ok := strings.Cut(string(text), "// # The file\n//\n")
+	require.True(t, ok)
+	file, _, _ = strings.Cut(file, "\n//\n")
+	inv, err := inventory.Parse([]byte(regexp.MustCompile(`(?m)^//\t`).ReplaceAllString(file, "")))
+	require.NoError(t, err)
+	require.Len(t, inv.Testbeds()[0].Nodes(), 401)
+
+	_, drivers, ok := strings.Cut(string(text), "// # Power drivers\n//\n")
+	require.True(t, ok)
+	drivers, _, _ = strings.Cut(drivers, "\n//\n")
+	for line := range strings.Lines(drivers) {
+		power := strings.ReplaceAll(strings.TrimPrefix(line, "//\t"), "url: …", "url: 'http://cmc:5012'")
+		power = strings.TrimSpace(strings.Split(power, "  #")[0])
+		_, err := inventory.Parse([]byte("version: 1\ntestbeds: {t: {grid: {x: 1, y: 1}, nodes: {n1-1: {mac: '00:11:22:33:44:55'}}, defaults: {" + power + "}}}"))
+		require.NoError(t, err, line)
+	}
 }
