@@ -2,7 +2,6 @@ package legacy
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 )
 
@@ -23,13 +22,6 @@ type Splitter struct {
 // NewSplitter makes a Splitter for an agent that signs with one of the names: its address, its name, its aliases. Names
 // are compared as they are, since digits of the message before may be glued in front.
 func NewSplitter(senders ...string) *Splitter { return &Splitter{senders: senders} }
-
-// Know adds a name the agent may sign with.
-func (s *Splitter) Know(sender string) {
-	if sender != "" && !slices.Contains(s.senders, sender) {
-		s.senders = append(s.senders, sender)
-	}
-}
 
 // Write takes bytes of the stream and gives the messages that are complete because another one began behind them.
 func (s *Splitter) Write(p []byte) []string {

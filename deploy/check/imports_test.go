@@ -230,6 +230,16 @@ func TestTransferKnowsNoBus(t *testing.T) {
 	}
 }
 
+// TestCommandsLinkNoTests: what only tests import is in no program.
+func TestCommandsLinkNoTests(t *testing.T) {
+	for _, p := range goList(t, "-deps", "./cmd/...", "./deploy/initramfs", "./deploy/packages") {
+		own := strings.TrimPrefix(p.ImportPath, module+"/")
+		if below(p.ImportPath, thirdParty["testify"]) || own != p.ImportPath && below(own, "internal") {
+			t.Errorf("a program links %s", p.ImportPath)
+		}
+	}
+}
+
 // TestAgentLinksNoServer keeps the agent small: it lives in an initramfs.
 func TestAgentLinksNoServer(t *testing.T) {
 	for _, p := range goList(t, "-deps", "./cmd/omf-agent") {
