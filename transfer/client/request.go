@@ -42,7 +42,7 @@ func (c *Client) pace(now time.Time, full bool) error {
 	if err := c.report.due(c, now); err != nil {
 		return err
 	}
-	if err := c.tell.due(c, now); err != nil {
+	if err := c.tell.due(c, now, full); err != nil {
 		return err
 	}
 	wants := len(c.fills) > 0 || c.room() > 0 && len(c.todo) > 0

@@ -8,8 +8,16 @@ import (
 	"loadnode/transfer/wire"
 )
 
-// tellPause is the least time between two reports of how we fare.
-const tellPause = 25 * time.Millisecond
+const (
+	// tellPause is the least time between two reports of how we fare.
+	tellPause = 25 * time.Millisecond
+	// catchUp is how long a report waits for an empty receive queue, as long as
+	// no more than roomy of it is in use. A busy machine that lets us run a
+	// moment late and then gives us the time to read everything says nothing of
+	// the rate.
+	catchUp = 50 * time.Millisecond
+	roomy   = 0.25
+)
 
 // tell sends a server that asked for it reports of how we fare (REPORT): by
 // them it finds the rate which its receivers bear. At first, and when trouble
@@ -21,8 +29,10 @@ type tell struct {
 	tokens float64 // reports that may be sent now
 	filled time.Time
 	last   time.Time
-	early  uint32 // reports still to be sent soon after each other
-	blocks uint64 // when the last report was sent, as are these
+	held   time.Time // since then a report waits for an empty receive queue
+	queued float64   // the most of the receive queue that was in use since the last report
+	early  uint32    // reports still to be sent soon after each other
+	blocks uint64    // when the last report was sent, as are these
 	noRoom uint64
 	full   bool
 }
@@ -42,9 +52,17 @@ func (t *tell) ask(c *Client, a wire.Ask, now time.Time) {
 	}
 }
 
-// due sends a report when it is time.
-func (t *tell) due(c *Client, now time.Time) error {
-	if t.every == 0 || now.Sub(t.last) < tellPause {
+// due sends a report when it is time. More says that the receive queue is not empty.
+func (t *tell) due(c *Client, now time.Time, more bool) error {
+	if t.every == 0 {
+		return nil
+	}
+	queued := 0.0
+	if more {
+		queued = c.cfg.Conn.Backlog()
+		t.queued = max(t.queued, queued)
+	}
+	if now.Sub(t.last) < tellPause {
 		return nil
 	}
 	t.tokens = min(t.tokens+float64(now.Sub(t.filled))/float64(t.every), t.burst+1)
@@ -55,20 +73,30 @@ func (t *tell) due(c *Client, now time.Time) error {
 	case t.tokens < 1:
 		return nil
 	case t.early > 0 && c.now.Blocks != t.blocks:
-		t.early--
 	case since >= t.every/4 && (full != t.full || c.now.NoRoom != t.noRoom):
 	case since >= t.every*5/4:
 	default:
 		return nil
 	}
+	if more {
+		if t.held.IsZero() {
+			t.held = now
+		}
+		if now.Sub(t.held) < catchUp && queued <= roomy {
+			return nil
+		}
+	}
+	t.held = time.Time{}
+	t.early -= min(t.early, 1)
 	t.tokens--
 	t.last, t.blocks, t.noRoom, t.full = now, c.now.Blocks, c.now.NoRoom, full
 	p := wire.Packet{Type: wire.TypeReply, Subtype: wire.Reports, Source: c.source, ClientID: c.id, Report: wire.Report{
 		Clock: uint32(now.Sub(c.start) / time.Millisecond), Blocks: uint32(c.now.Blocks), NoRoom: uint32(c.now.NoRoom),
 		Overruns: uint32(c.cfg.Conn.Overruns()), Retries: uint32(c.now.Retries),
 		Received: uint32(c.now.Received), Done: uint32(c.now.Installed), Speed: c.speed.tell(now),
-		Free: uint32(c.room()), Buffers: uint32(c.most), LastChunk: int32(c.current), LastBlock: int32(c.currentBlock)}}
+		Free: uint32(c.room()), Buffers: uint32(c.most), Backlog: uint32(1000 * t.queued), LastChunk: int32(c.current), LastBlock: int32(c.currentBlock)}}
 	c.now.Reports++
+	t.queued = 0
 	return c.reply(&p)
 }
 

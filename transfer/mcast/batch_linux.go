@@ -57,22 +57,29 @@ func plain(err error) error {
 	return err
 }
 
-// drops is the kernel's count of what it had no room for.
-func (s *socket) drops() uint64 {
-	var info [9]uint32 // SK_MEMINFO_*, drops is the last
-	size := uint32(unsafe.Sizeof(info))
+// memory is what the kernel says of a socket's queues (SO_MEMINFO).
+type memory struct {
+	received, receivable uint32 // bytes in the receive queue, and as many fit
+	_                    [6]uint32
+	drops                uint32 // what it had no room for
+}
+
+// memory asks the kernel. Nothing is known of a socket that is closed, or from
+// a kernel before 4.12: the figures are a diagnosis, not a promise.
+func (s *socket) memory() (m memory) {
+	size := uint32(unsafe.Sizeof(m))
 	err := s.control(func(fd int) error {
 		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
-			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+			uintptr(unsafe.Pointer(&m)), uintptr(unsafe.Pointer(&size)), 0)
 		if errno != 0 {
 			return errno
 		}
 		return nil
 	})
 	if err != nil {
-		return 0 // closed, or a kernel before 4.12: the count is a diagnosis, not a promise
+		return memory{}
 	}
-	return uint64(info[8])
+	return m
 }
 
 // control runs f with the descriptor.

@@ -67,6 +67,8 @@ type Conn interface {
 	// lower limit: the kernel may count those it had joined as one. With
 	// Options.Ignore it tells nothing: the kernel counts the ignored as well.
 	Overruns() uint64
+	// Backlog is the part of the receive queue that is in use: 0 empty, 1 full.
+	Backlog() float64
 	// Close ends a waiting Receive and frees the port.
 	Close() error
 }

@@ -371,6 +371,13 @@ func (c *memConn) Overruns() uint64 {
 	return c.queue.overruns
 }
 
+func (c *memConn) Backlog() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue.admit(time.Now().UnixNano(), c.host.Queue)
+	return float64(c.queue.waiting) / float64(c.host.Queue)
+}
+
 func (c *memConn) Close() error {
 	c.net.mu.Lock()
 	for i, o := range c.net.conns {

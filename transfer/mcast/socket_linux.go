@@ -412,11 +412,16 @@ func (c *conn) Overruns() uint64 {
 	c.mu.Lock()
 	n := c.sideLost
 	c.mu.Unlock()
-	n += c.main.drops()
+	n += uint64(c.main.memory().drops)
 	if c.own != c.main {
-		n += c.own.drops()
+		n += uint64(c.own.memory().drops)
 	}
 	return n
+}
+
+func (c *conn) Backlog() float64 {
+	m := c.main.memory()
+	return min(float64(m.received)/float64(max(m.receivable, 1)), 1)
 }
 
 func (c *conn) Close() error {

@@ -39,9 +39,11 @@ func TestOverruns(t *testing.T) {
 			client := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(2), ReadBuffer: 64 << 10})
 			const total = 1000
 			d := make([]byte, 1048)
+			require.Zero(t, client.Backlog())
 			for range total {
 				require.NoError(t, server.Send([][]byte{d}))
 			}
+			require.Eventually(t, func() bool { return client.Backlog() > 0.9 }, 5*time.Second, time.Millisecond)
 			require.NoError(t, client.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
 			got := 0
 			for ds := make([]Datagram, BatchSize); ; {
@@ -54,6 +56,7 @@ func TestOverruns(t *testing.T) {
 			}
 			require.Less(t, got, total)
 			require.EqualValues(t, total-got, client.Overruns())
+			require.Zero(t, client.Backlog())
 		})
 	}
 }

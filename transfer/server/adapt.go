@@ -39,6 +39,8 @@ const (
 	sure, strideMax = 2, 1.5
 	// near: who takes at least this part of what most can take is not left behind.
 	near = 0.85
+	// alike: who installs at least at this part of the median speed is as fast as most.
+	alike = 0.7
 )
 
 // Judging clients without reports.
@@ -92,6 +94,7 @@ type adapter struct {
 	strides int           // probes that most have taken, one after the other
 	every   time.Duration // between two reports of a client
 	usual   float64       // trouble of the median client
+	typical float64       // speed of the median client
 	limit   float64       // what most could take, when last found; 0: not found
 	proven  float64       // the highest rate that most have taken; 0: none yet
 	doubt   bool          // a rate that was proven was too much since
@@ -255,8 +258,8 @@ func (a *adapter) guess(now time.Time, clients *table) {
 }
 
 // mayBegin says whether a chunk that nobody was sent yet may be sent: whether
-// the clients have room for it. Most of them must, and all those that are about
-// as fast as most, as long as that costs little time.
+// the clients have room for it. Most of them must, all those that are as fast as
+// most, and the others, as long as that costs little time.
 func (a *adapter) mayBegin(now time.Time, clients *table, begins int) bool {
 	spent := now.Sub(a.tried)
 	a.tried = now
@@ -266,7 +269,7 @@ func (a *adapter) mayBegin(now time.Time, clients *table, begins int) bool {
 		a.patience = min(a.patience+time.Duration(patienceShare*float64(spent)), patienceMax)
 	}
 	a.spending = false
-	voters, full, wait := 0, 0, false
+	voters, full, wait, must := 0, 0, false, false
 	for _, e := range clients.rows {
 		if !e.here(now) {
 			continue
@@ -278,9 +281,10 @@ func (a *adapter) mayBegin(now time.Time, clients *table, begins int) bool {
 		}
 		full++
 		wait = wait || !a.lags(e)
+		must = must || a.equal(e)
 	}
 	switch {
-	case 2*full > voters:
+	case must || 2*full > voters:
 	case wait && a.patience > 0:
 		a.spending = true
 	default:
@@ -301,17 +305,30 @@ func (a *adapter) mayBegin(now time.Time, clients *table, begins int) bool {
 // more than most do.
 func (a *adapter) lags(e *entry) bool { return e.view.trouble > a.usual+troubled }
 
+// equal says whether a client installs about as fast as most and loses little:
+// waiting for room in it costs nothing in the end.
+func (a *adapter) equal(e *entry) bool {
+	return float64(e.view.r.Speed) >= alike*a.typical && e.view.loses <= troubled
+}
+
 // weigh takes a client's report into account.
 func (a *adapter) weigh(e *entry, r wire.Report, rec *recent, clients *table, now time.Time) {
 	e.view.report(r, rec, a.step, uint64(a.began), now)
+	a.usual = a.median(clients, now, func(v *view) float64 { return v.trouble })
+	a.typical = a.median(clients, now, func(v *view) float64 { return float64(v.r.Speed) })
+}
+
+// median is the lower median of what the clients report.
+func (a *adapter) median(clients *table, now time.Time, of func(*view) float64) float64 {
 	a.takes = a.takes[:0]
-	for _, o := range clients.rows {
-		if o.here(now) && o.view.reports(now, a.every) {
-			a.takes = append(a.takes, o.view.trouble)
+	for _, e := range clients.rows {
+		if e.here(now) && e.view.reports(now, a.every) {
+			a.takes = append(a.takes, of(&e.view))
 		}
 	}
-	slices.Sort(a.takes)
-	if n := len(a.takes); n > 0 {
-		a.usual = a.takes[(n-1)/2]
+	if len(a.takes) == 0 {
+		return 0
 	}
+	slices.Sort(a.takes)
+	return a.takes[(len(a.takes)-1)/2]
 }

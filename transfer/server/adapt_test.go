@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/transfer/wire"
 )
 
 // TestGuessing: with clients that send no reports, the rate starts low, rises to
@@ -128,4 +130,33 @@ func TestHiccup(t *testing.T) {
 	rate := steps(30, 100_000_000)
 	require.InEpsilon(t, 100_000_000, rate, 0.1)
 	require.LessOrEqual(t, a.reducing-before, 3, "what is lost is not tried for again and again")
+}
+
+// TestRoomOfEquals: a new chunk waits for room in each receiver that is as fast
+// as the others, for a slow or a lossy one only a little while.
+func TestRoomOfEquals(t *testing.T) {
+	begins := func(speed uint32, loses float64) bool {
+		m := newTakers(4)
+		for i := range 4 {
+			e := m.tab.touch(addr(i), m.now)
+			m.a.weigh(e, wire.Report{Clock: 1, Speed: 100_000, Free: 30, Buffers: 64, LastChunk: -1}, newRecent(), m.tab, m.now)
+		}
+		full := &m.tab.touch(addr(0), m.now).view
+		full.r.Free, full.r.Speed, full.loses, full.trouble = 0, speed, loses, loses
+		m.a.tried = m.now
+		for range int(closedFor/look) / 2 {
+			m.now = m.now.Add(look)
+			for i := range 4 {
+				m.tab.touch(addr(i), m.now).view.heard = m.now
+			}
+			if m.a.mayBegin(m.now, m.tab, 0) {
+				return true
+			}
+		}
+		return false
+	}
+	require.False(t, begins(100_000, 0))
+	require.False(t, begins(80_000, 0))
+	require.True(t, begins(10_000, 0), "slow")
+	require.True(t, begins(100_000, 0.2), "lossy")
 }

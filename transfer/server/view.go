@@ -19,6 +19,7 @@ type view struct {
 	first bool          // base was measured
 	// trouble is the part of the blocks it loses or has no room for, of late.
 	trouble float64
+	loses   float64 // the part it loses, of late
 	vote    vote
 	voted   time.Time
 }
@@ -40,6 +41,10 @@ const (
 	chanceLoss = 0.03
 	// chanceMost is the largest part that can be lost by chance.
 	chanceMost = 0.25
+	// fillsUp and spills are how much of a receive queue, in 1/1000, may have been
+	// in use where the rate shall grow, and where it shall not fall: the rest is
+	// for the times in which a receiver is not scheduled.
+	fillsUp, spills = 150, 400
 	// fewBlocks are too few to judge by.
 	fewBlocks = 64
 	// troubled is from when on a client counts as lagging behind the others.
@@ -79,6 +84,7 @@ func (v *view) report(r wire.Report, rec *recent, step time.Time, began uint64, 
 	noRoom := min(float64(r.NoRoom-old.NoRoom)/float64(sent), 1)
 	v.took = float64(got) * WireBlock * 8 / (float64(r.Clock-old.Clock) / 1000)
 	v.trouble += (loss + noRoom - v.trouble) / 2
+	v.loses += (loss - v.loses) / 2
 	if !v.first {
 		v.base, v.first = min(loss, chanceMost), true
 	}
@@ -91,9 +97,10 @@ func (v *view) report(r wire.Report, rec *recent, step time.Time, began uint64, 
 	pure := fresh && int64(began)-int64(was.seq) <= sent/8
 	waits := v.lag - v.low
 	switch {
-	case waits > patientLag && stretched && (pure || v.lag > lagged+patientLag/2), pure && loss > usual*3/2+chanceLoss:
+	case waits > patientLag && stretched && (pure || v.lag > lagged+patientLag/2), pure && loss > usual*3/2+chanceLoss,
+		fresh && r.Backlog > spills:
 		v.vote = tooFast
-	case pure && waits <= patientLag:
+	case pure && waits <= patientLag && r.Backlog <= fillsUp:
 		v.vote = fine
 	}
 }

@@ -17,6 +17,7 @@ func TestView(t *testing.T) {
 		got   uint32
 		last  int    // block of the second hundred milliseconds, which it saw
 		clock uint32 // ms between its reports
+		queue uint32 // the most that was in its receive queue, 1/1000
 		want  vote
 	}{
 		"everything came":        {got: sent, last: 999, clock: 100, want: fine},
@@ -25,6 +26,8 @@ func TestView(t *testing.T) {
 		"it falls behind":        {got: 500, last: 499, clock: 100, want: tooFast},
 		"it is only late":        {got: 500, last: 499, clock: 50, want: silent},
 		"nothing is known of it": {got: 10, last: 9, clock: 100, want: silent},
+		"it only just caught up": {got: sent, last: 999, clock: 100, queue: 300, want: silent},
+		"its queue overflows":    {got: sent, last: 999, clock: 100, queue: 700, want: tooFast},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec := newRecent()
@@ -44,7 +47,7 @@ func TestView(t *testing.T) {
 			require.Equal(t, fine, v.vote)
 			step := start.Add(100 * time.Millisecond)
 			send(1, step.Add(time.Millisecond))
-			v.report(wire.Report{Clock: 101 + tc.clock, Blocks: sent + tc.got, LastChunk: 1, LastBlock: int32(tc.last)},
+			v.report(wire.Report{Clock: 101 + tc.clock, Blocks: sent + tc.got, LastChunk: 1, LastBlock: int32(tc.last), Backlog: tc.queue},
 				rec, step, sent, step.Add(101*time.Millisecond))
 			require.Equal(t, tc.want, v.vote, "%+v", v)
 		})

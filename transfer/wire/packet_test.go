@@ -59,9 +59,9 @@ func TestReportBytes(t *testing.T) {
 	for want, p := range map[string]Packet{
 		"01000000 09000000 0c000000 0a630001 | 4e47ad78 fa000000 08000000": {Type: TypeRequest, Subtype: Reports,
 			Source: [4]byte{10, 99, 0, 1}, ClientID: 0x78ad474e, Ask: Ask{Every: 250, Burst: 8}},
-		"02000000 09000000 34000000 0a63000b | 4e47ad78 01000000 02000000 03000000 04000000 05000000 06000000 07000000 08000000 09000000 0a000000 ffffffff ff030000": {
+		"02000000 09000000 38000000 0a63000b | 4e47ad78 01000000 02000000 03000000 04000000 05000000 06000000 07000000 08000000 09000000 0a000000 0b000000 ffffffff ff030000": {
 			Type: TypeReply, Subtype: Reports, Source: [4]byte{10, 99, 0, 11}, ClientID: 0x78ad474e,
-			Report: Report{Clock: 1, Blocks: 2, NoRoom: 3, Overruns: 4, Retries: 5, Received: 6, Done: 7, Speed: 8, Free: 9, Buffers: 10, LastChunk: -1, LastBlock: 1023}},
+			Report: Report{Clock: 1, Blocks: 2, NoRoom: 3, Overruns: 4, Retries: 5, Received: 6, Done: 7, Speed: 8, Free: 9, Buffers: 10, Backlog: 11, LastChunk: -1, LastBlock: 1023}},
 	} {
 		require.Equal(t, unhex(t, want), p.Append(nil))
 		var got Packet
@@ -117,7 +117,7 @@ func TestSizes(t *testing.T) {
 		{Packet{Type: TypeReply, Subtype: Progress}, 32},
 		{Packet{Type: TypeReply, Subtype: Progress, What: 1}, 1076},
 		{Packet{Type: TypeRequest, Subtype: Reports}, 28},
-		{Packet{Type: TypeReply, Subtype: Reports}, 68},
+		{Packet{Type: TypeReply, Subtype: Reports}, 72},
 	} {
 		require.Len(t, tc.p.Append(nil), tc.size, "%v", tc.p.Subtype)
 	}
@@ -185,7 +185,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"question for reports cut":     {header(1, 9, 11, 11), ErrLength},
 		"report cut":                   {header(2, 9, 51, 51), ErrLength},
 		"report of chunk -2":           {body(Packet{Type: TypeReply, Subtype: Reports}, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, math.MaxUint32-1), ErrRange},
-		"report of block 1024":         {body(Packet{Type: TypeReply, Subtype: Reports}, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1024), ErrRange},
+		"report of block 1024":         {body(Packet{Type: TypeReply, Subtype: Reports}, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1024), ErrRange},
+		"more than all of a queue":     {body(Packet{Type: TypeReply, Subtype: Reports}, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1001), ErrRange},
 		"more free than there are":     {body(Packet{Type: TypeReply, Subtype: Reports}, 1, 0, 0, 0, 0, 0, 0, 0, 0, 5, 4), ErrRange},
 		"subtype -1":                   {header(1, math.MaxUint32, 4, 4), ErrSubtype},
 		"claims more than it has":      {header(1, 1, 5, 4), ErrShort},

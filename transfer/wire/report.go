@@ -40,19 +40,22 @@ type Report struct {
 	Speed uint32
 	// Free of Buffers chunk buffers are free.
 	Free, Buffers uint32
+	// Backlog is the most of its receive queue that was in use since the last
+	// report, in 1/1000.
+	Backlog uint32
 	// LastChunk and LastBlock are the last BLOCK it saw; LastChunk -1: none yet.
 	LastChunk, LastBlock int32
 }
 
 const (
 	reportAskLen = 12
-	reportLen    = 4 + 12*4
+	reportLen    = 4 + 13*4
 )
 
 // words lists the fields in order.
-func (r *Report) words() [10]*uint32 {
+func (r *Report) words() [11]*uint32 {
 	return [...]*uint32{&r.Clock, &r.Blocks, &r.NoRoom, &r.Overruns, &r.Retries,
-		&r.Received, &r.Done, &r.Speed, &r.Free, &r.Buffers}
+		&r.Received, &r.Done, &r.Speed, &r.Free, &r.Buffers, &r.Backlog}
 }
 
 // decode reads what follows the client id; b holds at least reportLen-4 bytes.
@@ -61,8 +64,8 @@ func (r *Report) decode(b []byte) (ok bool) {
 	for i, f := range r.words() {
 		*f = le.Uint32(b[4*i:])
 	}
-	r.LastChunk, r.LastBlock = int32(le.Uint32(b[40:])), int32(le.Uint32(b[44:]))
-	return r.LastChunk >= -1 && r.LastBlock >= 0 && r.LastBlock < BlocksPerChunk && r.Free <= r.Buffers
+	r.LastChunk, r.LastBlock = int32(le.Uint32(b[44:])), int32(le.Uint32(b[48:]))
+	return r.LastChunk >= -1 && r.LastBlock >= 0 && r.LastBlock < BlocksPerChunk && r.Free <= r.Buffers && r.Backlog <= 1000
 }
 
 func (r *Report) append(dst []byte) []byte {
