@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, std dropin.Streams) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(std.Err, "frisbee: %v\n", err)
+	about.Fail(ctx, err, std)
 	return exitCode(err)
 }
 

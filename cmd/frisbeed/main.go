@@ -37,7 +37,7 @@ func run(ctx context.Context, args []string, std dropin.Streams) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(std.Err, "frisbeed: %v\n", err)
+	about.Fail(ctx, err, std)
 	switch {
 	case errors.Is(err, mcast.ErrPortInUse):
 		return exitPort

@@ -32,10 +32,7 @@ func run(ctx context.Context, args []string, std dropin.Streams) int {
 		err = p.grow(ctx)
 	}
 	if err != nil {
-		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-			err = context.Cause(ctx) // which signal it was
-		}
-		fmt.Fprintf(std.Err, "imageunzip: %v\n", err)
+		about.Fail(ctx, err, std)
 		return 1
 	}
 	return 0

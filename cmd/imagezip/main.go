@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,10 +25,7 @@ func run(ctx context.Context, args []string, std dropin.Streams) int {
 	}
 	p := program{settings: s, machine: thisMachine(), ctx: ctx, stdin: std.In, stdout: std.Out, stderr: std.Err}
 	if err := p.capture(); err != nil {
-		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-			err = context.Cause(ctx) // which signal it was
-		}
-		fmt.Fprintf(std.Err, "imagezip: %v\n", err)
+		about.Fail(ctx, err, std)
 		return 1
 	}
 	return 0

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"loadnode/cmd/internal/getopt"
@@ -80,4 +81,14 @@ func (a About) Explain(err error, std Streams) int {
 		return a.Mistake
 	}
 	return 0
+}
+
+// Fail says why the work was not done. Of work that a signal ended, the signal is the reason; what else the error says,
+// such as that a disk is incomplete, stays.
+func (a About) Fail(ctx context.Context, err error, std Streams) {
+	text := err.Error()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		text = strings.Replace(text, context.Canceled.Error(), context.Cause(ctx).Error(), 1)
+	}
+	fmt.Fprintf(std.Err, "%s: %s\n", a.Name, text)
 }

@@ -2,7 +2,9 @@ package dropin
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,4 +47,19 @@ func TestParseAndExplain(t *testing.T) {
 		require.Equal(t, c.stdout, out.String(), "%q", c.args)
 		require.Equal(t, c.stderr, errs.String(), "%q", c.args)
 	}
+}
+
+func TestFail(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	about := About{Name: "tool"}
+	said := func(err error) string {
+		var errs bytes.Buffer
+		about.Fail(ctx, err, Streams{Err: &errs})
+		return errs.String()
+	}
+	stopped := fmt.Errorf("chunk 3: %w; /dev/sdx is incomplete", context.Canceled)
+	require.Equal(t, "tool: chunk 3: context canceled; /dev/sdx is incomplete\n", said(stopped), "it was not a signal")
+	cancel(errors.New("interrupt signal received"))
+	require.Equal(t, "tool: chunk 3: interrupt signal received; /dev/sdx is incomplete\n", said(stopped))
+	require.Equal(t, "tool: no space\n", said(errors.New("no space")))
 }
