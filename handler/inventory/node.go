@@ -102,8 +102,9 @@ type Boot struct {
 	// Chain has iPXE in the network card fetch the loader of the boot
 	// directory, in place of going on itself.
 	Chain bool
-	// Checkin is how long after a reset the node may take to report; 0: as
-	// the handler is configured.
+	// Checkin is how long after a reset the node takes to report where that is
+	// longer than the handler's configuration allows; 0: it is not. A job gives
+	// all its nodes the time of the slowest.
 	Checkin time.Duration
 }
 
