@@ -2,6 +2,8 @@ package frisbeesvc
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"loadnode/bus"
 	"loadnode/events"
@@ -19,7 +21,7 @@ func (t *term) endpoints() []bus.Endpoint {
 			return t.s.State(q), nil
 		}),
 		endpoint(t, events.FrisbeeCheck, 8, t.get),
-		endpoint(t, events.FrisbeeAdd, 4, t.get), // a file without a manifest is taken in at once
+		endpoint(t, events.FrisbeeAdd, 4, t.add),
 		endpoint(t, events.FrisbeeVerify, 2, t.verify),
 		endpoint(t, events.FrisbeeImages, 4, func(ctx context.Context, _ events.Empty) (events.ImageList, error) {
 			return t.s.list(ctx)
@@ -54,6 +56,16 @@ func endpoint[Q, A any](t *term, verb string, workers int, fn func(context.Conte
 			return a, nil
 		},
 	}
+}
+
+// add takes a file of the image directory into the catalogue.
+func (t *term) add(ctx context.Context, q events.ImageQuery) (events.Image, error) {
+	im, err := t.get(ctx, q) // a file without a manifest is taken in at once
+	if errors.Is(err, catalogue.ErrNotFound) {
+		return im, &events.Error{Code: events.CodeImage, Message: fmt.Sprintf("there is no file %s in the server's image directory", q.Image),
+			Hint: "put it there, or send it from here with: omf images upload " + q.Image}
+	}
+	return im, err
 }
 
 // get checks an image, and takes it into the catalogue if it is new.

@@ -346,6 +346,7 @@ func TestRefusals(t *testing.T) {
 		"junk":           {events.FrisbeeServe, events.ServeRequest{Image: "junk.ndz", Lease: "1"}, events.CodeDamaged},
 		"junk added":     {events.FrisbeeAdd, events.ImageQuery{Image: "junk.ndz"}, events.CodeDamaged},
 		"check none":     {events.FrisbeeCheck, events.ImageQuery{Image: "none.ndz"}, events.CodeImage},
+		"add none":       {events.FrisbeeAdd, events.ImageQuery{Image: "none.ndz"}, events.CodeImage},
 		"verify none":    {events.FrisbeeVerify, events.ImageQuery{Image: "none.ndz"}, events.CodeImage},
 		"inspect none":   {events.FrisbeeInspect, events.ImageQuery{Image: "none.ndz"}, events.CodeImage},
 		"remove none":    {events.FrisbeeRemove, events.ImageQuery{Image: "none.ndz"}, events.CodeImage},

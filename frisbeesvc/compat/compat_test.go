@@ -26,16 +26,17 @@ import (
 
 // world is what stands behind the services.
 type world struct {
-	mu     sync.Mutex
-	images []string
-	leases map[string][]string // by image
-	ports  map[string]uint16
-	serves int
-	nodes  []events.NodeState
-	grid   [2]int
-	told   []string
-	broken string // node whose controller does not answer
-	away   bool   // nobody answers at all
+	mu      sync.Mutex
+	images  []string
+	leases  map[string][]string // by image
+	ports   map[string]uint16
+	serves  int
+	nodes   []events.NodeState
+	grid    [2]int
+	told    []string
+	broken  string // node whose controller does not answer
+	noLinks bool   // the handler has no directory of boot links
+	away    bool   // nobody answers at all
 
 	places   map[string]*events.Place // by lease
 	requests []events.ReceiveRequest
@@ -130,6 +131,9 @@ func (w *world) ask(_ context.Context, subject string, req, resp any) error {
 		*resp.(*events.PowerReport) = report
 	case events.HandlerNetboot:
 		q := req.(events.NetbootQuery)
+		if w.noLinks {
+			return &events.Error{Code: events.CodeUnsupported, Message: "this handler sets no boot links", Hint: "tell it where they are"}
+		}
 		if strings.Contains(q.Nodes, "(") {
 			return &events.Error{Code: events.CodeBadRequest, Message: "bad set"}
 		}
@@ -466,6 +470,10 @@ func TestPXE(t *testing.T) {
 	status, _, body := get(t, srv, "/pxe/setBootImageAll")
 	require.Equal(t, http.StatusInternalServerError, status)
 	require.Contains(t, body, "n1-2: a file is in the way")
+	w.noLinks = true
+	status, _, body = get(t, srv, "/pxe/setBootImageAll")
+	require.Equal(t, http.StatusNotImplemented, status)
+	require.Contains(t, body, "this handler sets no boot links; tell it where they are")
 	status, kind, body := get(t, srv, "/pxe")
 	require.Equal(t, http.StatusOK, status)
 	require.Equal(t, "text/xml", kind)

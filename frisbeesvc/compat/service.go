@@ -180,7 +180,7 @@ func (s *Service) run(w http.ResponseWriter, req *http.Request, c call) {
 	case errors.As(err, &refusal):
 		fail(w, refusal.status, refusal.text)
 	case err != nil:
-		fail(w, statusOf(err), err.Error())
+		fail(w, statusOf(err), said(err))
 	case out.xml:
 		send(w, "text/xml", out.body)
 	default:
@@ -214,6 +214,17 @@ func statusOf(err error) int {
 		return http.StatusConflict
 	case events.CodeUnavailable:
 		return http.StatusServiceUnavailable
+	case events.CodeUnsupported:
+		return http.StatusNotImplemented
 	}
 	return http.StatusInternalServerError
+}
+
+// said is an error with what to do about it.
+func said(err error) string {
+	var e *events.Error
+	if errors.As(err, &e) && e.Hint != "" {
+		return err.Error() + "; " + e.Hint
+	}
+	return err.Error()
 }
