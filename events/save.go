@@ -104,8 +104,14 @@ type ReceiveRequest struct {
 	Provenance Provenance `json:"provenance"`
 	// Plain asks for a TCP port that takes the bare image from the first
 	// connection, for agents that know nothing but netcat (OMF 5).
-	Plain bool     `json:"plain,omitempty"`
-	Life  Duration `json:"life,omitempty"` // the place is given up after this; 0: the service's own
+	Plain bool `json:"plain,omitempty"`
+	// Directory asks for the name of a file in the directory that the image
+	// service shares with such nodes by NFS, for agents that know nothing but
+	// that (OMF 4.4). Whoever knows that the file is whole asks once more, with
+	// Complete: then it is taken in.
+	Directory bool     `json:"directory,omitempty"`
+	Complete  bool     `json:"complete,omitempty"`
+	Life      Duration `json:"life,omitempty"` // the place is given up after this; 0: the service's own
 }
 
 // Place is where one image is sent, once.
@@ -116,6 +122,7 @@ type Place struct {
 	URL     string    `json:"url,omitempty"`
 	Token   string    `json:"token,omitempty"`
 	Address string    `json:"address,omitempty"` // host:port of a plain place
+	File    string    `json:"file,omitempty"`    // name in the shared directory, of a place there
 	Expires time.Time `json:"expires,omitzero"`
 	State   string    `json:"state"`             // open, receiving, stored, failed
 	Bytes   int64     `json:"bytes,omitempty"`   // received so far

@@ -90,6 +90,9 @@ type FrisbeeState struct {
 	// HTTP is the URL by which nodes and clients reach the service's HTTP
 	// routes, without a slash at the end.
 	HTTP string `json:"http,omitempty"`
+	// Directory says that the service takes images from a directory that it
+	// shares with nodes (ReceiveRequest).
+	Directory bool `json:"directory,omitempty"`
 }
 
 // ImageQuery names an image.

@@ -43,6 +43,8 @@ type place struct {
 	image      string
 	lease      string
 	plain      bool
+	file       string        // in the shared directory, of a place there
+	written    chan struct{} // closed when that file is whole
 	provenance events.Provenance
 	expires    time.Time
 	listener   net.Listener // of a plain place
@@ -104,8 +106,11 @@ func newPlace(ctx context.Context, req events.ReceiveRequest, expires time.Time)
 	}
 	p := &place{
 		id: hex.EncodeToString(secret[tokenSize:]), token: base64.RawURLEncoding.EncodeToString(secret[:tokenSize]),
-		image: req.Image, lease: req.Lease, plain: req.Plain, provenance: req.Provenance, expires: expires.UTC(),
+		image: req.Image, lease: req.Lease, plain: req.Plain && !req.Directory, provenance: req.Provenance, expires: expires.UTC(),
 		done: make(chan struct{}), state: events.PlaceOpen,
+	}
+	if req.Directory {
+		p.file, p.written = sharedName(p.id), make(chan struct{})
 	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	return p, nil
@@ -166,7 +171,7 @@ func (ps *places) free(image string) error {
 func (ps *places) claim(id, token string) (*place, bool, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	i := slices.IndexFunc(ps.list, func(p *place) bool { return p.id == id && !p.plain })
+	i := slices.IndexFunc(ps.list, func(p *place) bool { return p.id == id && p.byHTTP() })
 	if i < 0 {
 		return nil, false, errNoPlace
 	}
@@ -183,6 +188,19 @@ func (ps *places) claim(id, token string) (*place, bool, error) {
 	}
 	p.used, p.state = true, events.PlaceReceiving
 	return p, false, nil
+}
+
+// byHTTP says whether images come to the place by HTTP.
+func (p *place) byHTTP() bool { return !p.plain && p.file == "" }
+
+// complete notes that the file of a place in the shared directory is whole.
+func (ps *places) complete(p *place) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if p.file != "" && p.state == events.PlaceOpen {
+		p.used, p.state = true, events.PlaceReceiving
+		close(p.written)
+	}
 }
 
 // receiving notes that a plain place has got its connection; false if the
@@ -221,7 +239,7 @@ func (ps *places) stop(p *place, why error) {
 	ps.mu.Lock()
 	open := p.state == events.PlaceOpen
 	ps.mu.Unlock()
-	if open && !p.plain {
+	if open && p.byHTTP() {
 		ps.end(p, nil, why)
 	}
 }
@@ -276,6 +294,8 @@ func (t *term) viewLocked(p *place) events.Place {
 	switch {
 	case p.plain:
 		out.Address = p.listener.Addr().String()
+	case p.file != "":
+		out.File = p.file
 	default:
 		out.URL = t.s.cfg.HTTPBase + "/v1/save/" + p.id
 		if p.state == events.PlaceOpen {

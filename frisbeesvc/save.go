@@ -24,6 +24,9 @@ func (t *term) receive(ctx context.Context, req events.ReceiveRequest) (events.P
 		return events.Place{}, err
 	}
 	if p := t.places.of(req.Lease); p != nil {
+		if req.Complete {
+			t.places.complete(p)
+		}
 		return t.same(p, req)
 	}
 	if err := t.s.cat.Vacant(req.Image); err != nil {
@@ -40,7 +43,7 @@ func (t *term) receive(ctx context.Context, req events.ReceiveRequest) (events.P
 	if err != nil {
 		return events.Place{}, err
 	}
-	if req.Plain {
+	if p.plain {
 		if p.listener, err = t.listen(); err != nil {
 			return events.Place{}, err
 		}
@@ -55,16 +58,19 @@ func (t *term) receive(ctx context.Context, req events.ReceiveRequest) (events.P
 		}
 		return t.same(known, req)
 	}
-	if req.Plain {
+	switch {
+	case p.plain:
 		t.work.Go(func() { t.receivePlain(p) })
+	case p.file != "":
+		t.work.Go(func() { t.receiveFile(p) })
 	}
-	t.s.log.Info("place for an image", "image", p.image, "lease", p.lease, "plain", p.plain, "expires", p.expires)
+	t.s.log.Info("place for an image", "image", p.image, "lease", p.lease, "plain", p.plain, "file", p.file, "expires", p.expires)
 	return t.places.view(t, p), nil
 }
 
 // same answers a lease that has a place.
 func (t *term) same(p *place, req events.ReceiveRequest) (events.Place, error) {
-	if p.image != req.Image || p.plain != req.Plain {
+	if p.image != req.Image || p.plain != (req.Plain && !req.Directory) || (p.file != "") != req.Directory {
 		return events.Place{}, &events.Error{Code: events.CodeConflict, Message: fmt.Sprintf("save %s: the lease has another place, for %s", req.Image, p.image)}
 	}
 	return t.places.view(t, p), nil
@@ -97,7 +103,9 @@ func (t *term) checkReceive(req events.ReceiveRequest) error {
 	switch {
 	case req.Life < 0:
 		return badRequest(fmt.Sprintf("save %s: a place cannot live for %v", req.Image, req.Life))
-	case !req.Plain && t.s.cfg.HTTPBase == "":
+	case req.Directory && t.s.cfg.SaveDir == "":
+		return &events.Error{Code: events.CodeUnsupported, Message: "this image service shares no directory with nodes that save to one", Hint: "start omf serve with --save-dir"}
+	case !req.Plain && !req.Directory && t.s.cfg.HTTPBase == "":
 		return &events.Error{Code: events.CodeUnsupported, Message: "this image service has no HTTP address that nodes could send images to"}
 	}
 	return nil

@@ -636,6 +636,7 @@ func TestSaveConfig(t *testing.T) {
 		"life":  func(c *Config) { c.SaveLife = -1 },
 		"stall": func(c *Config) { c.SaveStall = -1 },
 		"ports": func(c *Config) { c.SavePort, c.SavePorts = 65535, 2 },
+		"dir":   func(c *Config) { c.SaveDir = filepath.Join(c.Images, "missing") },
 	} {
 		cfg := good
 		change(&cfg)

@@ -93,9 +93,12 @@ type Config struct {
 	// HTTP: the first, DefaultSavePort if zero, and how many, DefaultSavePorts if zero.
 	SavePort  uint16
 	SavePorts int
-	Version   string // of the program
-	Logger    *slog.Logger
-	Clock     Clock
+	// SaveDir is a directory that nodes of OMF 4.4 write images to by NFS; empty
+	// if there is none. Nobody else may use its files "loadnode-*.ndz".
+	SaveDir string
+	Version string // of the program
+	Logger  *slog.Logger
+	Clock   Clock
 	// Authorize decides who may change images over HTTP; if nil, only clients
 	// on this machine may. Its error is shown to the client.
 	Authorize func(*http.Request) error
@@ -154,6 +157,11 @@ func (cfg *Config) defaults() error {
 	}
 	if cfg.SaveLife < 0 || cfg.SaveStall < 0 || cfg.SavePorts < 0 || int(cfg.SavePort)+cfg.SavePorts > 1<<16 {
 		return bad("life, patience or ports for saved images out of range")
+	}
+	if cfg.SaveDir != "" {
+		if st, err := os.Stat(cfg.SaveDir); err != nil || !st.IsDir() {
+			return bad("directory for saved images %s is not there, or is none", cfg.SaveDir)
+		}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -313,7 +321,7 @@ func (s *Service) active() (*term, error) {
 
 // State is what the endpoint status answers.
 func (s *Service) State(q events.StatusQuery) events.FrisbeeState {
-	st := events.FrisbeeState{Sessions: []events.SessionState{}, BlocksSent: s.ended.Load(), HTTP: s.cfg.HTTPBase}
+	st := events.FrisbeeState{Sessions: []events.SessionState{}, BlocksSent: s.ended.Load(), HTTP: s.cfg.HTTPBase, Directory: s.cfg.SaveDir != ""}
 	if t, err := s.active(); err == nil {
 		st.Sessions = t.states(q.Session)
 		for _, x := range st.Sessions {

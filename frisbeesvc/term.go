@@ -91,6 +91,7 @@ func (t *term) all() []*image {
 // ctx ends or the testbed belongs to somebody else.
 func (s *Service) serveTerm(ctx context.Context, owners *bus.Owners, key string) error {
 	tctx, lose := context.WithCancelCause(ctx)
+	s.sweepShared()
 	t := &term{s: s, ctx: tctx, lose: lose, images: map[string]*image{}, taken: map[session.Address]bool{}}
 	defer t.close()
 	t.work.Go(func() { t.renew(owners, key) })

@@ -45,9 +45,8 @@ func (k *keeper) planSave(ctx context.Context, s job.State) (job.Input, error) {
 	} else if refusal != nil {
 		return job.Refuse{Error: *refusal}, nil
 	}
-	if n.Agent != inventory.AgentLegacy && !k.reachable(ctx) {
-		return job.Refuse{Error: events.Error{Code: events.CodeUnsupported,
-			Message: fmt.Sprintf("the image service of testbed %s has no HTTP address that a node could send its image to", tb.Name), Hint: "start omf serve with --http"}}, nil
+	if refusal := k.unreachable(ctx, n); refusal != nil {
+		return job.Refuse{Error: *refusal}, nil
 	}
 	if r.Then == "" {
 		r.Then = n.Then
@@ -64,12 +63,33 @@ func (k *keeper) planSave(ctx context.Context, s job.State) (job.Input, error) {
 	return k.planWith(ctx, tb, plan, r.Wait)
 }
 
-// reachable reports whether nodes can send to the image service. One that
-// cannot say now is believed: it was just asked for the name.
-func (k *keeper) reachable(ctx context.Context) bool {
+// unreachable says why a node cannot send to the image service, nil if it can.
+// A service that cannot say now is believed: it was just asked for the name.
+func (k *keeper) unreachable(ctx context.Context, n *inventory.Node) *events.Error {
 	var st events.FrisbeeState
-	err := k.h.ask(ctx, events.FrisbeeSubject(k.key.testbed, events.FrisbeeStatus), nil, &st)
-	return err != nil || st.HTTP != ""
+	if err := k.h.ask(ctx, events.FrisbeeSubject(k.key.testbed, events.FrisbeeStatus), nil, &st); err != nil {
+		return nil
+	}
+	switch legacy := n.Agent == inventory.AgentLegacy; {
+	case legacy && n.Legacy.NFS != "" && !st.Directory:
+		return &events.Error{Code: events.CodeUnsupported, Hint: "start omf serve with --save-dir",
+			Message: fmt.Sprintf("%s saves to %s, and the image service of testbed %s was not told where it has that directory", n.Name, n.Legacy.NFS, k.key.testbed)}
+	case !legacy && st.HTTP == "":
+		return &events.Error{Code: events.CodeUnsupported, Hint: "start omf serve with --http",
+			Message: fmt.Sprintf("the image service of testbed %s has no HTTP address that a node could send its image to", k.key.testbed)}
+	}
+	return nil
+}
+
+// shares reports whether a node saves to the directory that the image service
+// shares with it.
+func (h *Handler) shares(testbed, node string) bool {
+	tb, ok := h.inv.Testbed(testbed)
+	if !ok {
+		return false
+	}
+	n, ok := tb.Node(node)
+	return ok && n.Agent == inventory.AgentLegacy && n.Legacy.NFS != ""
 }
 
 // one is the only node that an expression means. More than one is a mistake,
@@ -119,12 +139,12 @@ func (k *keeper) save(ctx context.Context, s job.State, e job.Effect) (job.Input
 			return k.placeless(s, e, err)
 		}
 	}
-	place, err := h.place(ctx, k.key, s, n, e.Attempt)
+	place, err := h.place(ctx, k.key, s, n, e.Attempt, false)
 	if refusal := remote(err); refusal != nil && refusal.Code == events.CodeConflict {
 		// The image may be that of an earlier attempt, whose agent was lost
 		// when all was done.
 		for earlier := 1; earlier < e.Attempt; earlier++ {
-			if p, err := h.place(ctx, k.key, s, n, earlier); err == nil && p.State == events.PlaceStored {
+			if p, err := h.place(ctx, k.key, s, n, earlier, false); err == nil && p.State == events.PlaceStored {
 				return job.Placed{Node: e.Node, Attempt: e.Attempt, Place: p}, nil
 			}
 		}
@@ -193,13 +213,15 @@ func (k *keeper) placeless(s job.State, e job.Effect, err error) (job.Input, err
 }
 
 // place asks for the place of an attempt, or for what has become of it.
-func (h *Handler) place(ctx context.Context, k key, s job.State, n *job.Node, attempt int) (events.Place, error) {
+// Complete says that the node has written all of the image.
+func (h *Handler) place(ctx context.Context, k key, s job.State, n *job.Node, attempt int, complete bool) (events.Place, error) {
 	var place events.Place
 	now := h.clock.Now()
 	// Longer than the agent may work, so that it has its say first.
 	life := s.Plan.Budgets.Join + s.Plan.Budgets.Load + s.Plan.Budgets.Join
 	err := h.ask(ctx, events.FrisbeeSubject(k.testbed, events.FrisbeeReceive), events.ReceiveRequest{
 		Image: s.Image(), Lease: job.Lease(k.job, attempt), Plain: n.Agent == string(inventory.AgentLegacy), Life: life,
+		Directory: h.shares(k.testbed, n.Name), Complete: complete,
 		Provenance: events.Provenance{Testbed: k.testbed, Job: k.job, Node: n.Name, Disk: n.Disk, Requester: printable(s.Plan.Requester), Time: now.UTC()},
 	}, &place)
 	return place, err
@@ -227,7 +249,7 @@ func (h *Handler) confirmSave(ctx context.Context, k key, m bus.Message, r job.R
 		h.refuse(m, refusal)
 		return nil
 	}
-	place, err := h.place(ctx, k, s, n, ref.Attempt)
+	place, err := h.place(ctx, k, s, n, ref.Attempt, true)
 	silent := err != nil && (remote(err) == nil || bus.IsTransient(err))
 	if silent || err == nil && place.State == events.PlaceReceiving {
 		if m.Delivered < placeTries {

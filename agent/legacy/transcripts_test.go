@@ -21,7 +21,7 @@ var replays = map[string][]string{
 	"omf-agent-02-protocol-edge-cases.txt":      {"agent/legacy/listener/replay_test.go TestRecordings"},
 	"omf-agent-03a-disconnect-mid-load.txt":     {"agent/legacy/listener/vanish_test.go TestControllerVanishesRecording"},
 	"omf-agent-03b-already-connected.txt":       {"agent/legacy/listener/vanish_test.go TestControllerVanishesRecording"},
-	"omf-agent-04-failures-and-save.txt":        {"agent/legacy/listener/replay_test.go TestRecordings"},
+	"omf-agent-04-failures-and-save.txt":        {"agent/legacy/listener/replay_test.go TestRecordings", "agent/legacy/bridge/save_test.go TestSaveToDirectory"},
 	"omf-agent-05-loopback-seed-form.txt":       {"agent/legacy/listener/replay_test.go TestRecordings"},
 	"omf-agent-06-nc-raw-bytes.txt":             {"agent/legacy/listener/vanish_test.go TestRawBytesRecording"},
 	"omf-agent-07-tcp-client-mode.txt":          {"agent/legacy/bridge/replay_test.go TestConnectingAgentRecording"},

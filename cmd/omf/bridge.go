@@ -22,7 +22,7 @@ func legacyNodes(inv *inventory.Inventory, testbed string) []bridge.Node {
 		if n.Agent == inventory.AgentLegacy {
 			out = append(out, bridge.Node{
 				Name: n.Name, X: n.X, Y: n.Y, Address: n.IP,
-				Port: n.Legacy.Port, Listen: n.Legacy.Listen, AnySystem: n.Legacy.AnySystem,
+				Port: n.Legacy.Port, Listen: n.Legacy.Listen, AnySystem: n.Legacy.AnySystem, NFS: n.Legacy.NFS,
 				Groups: groups.Pair{Agents: n.Legacy.Group, Controllers: n.Legacy.Answers},
 			})
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -26,7 +27,8 @@ import (
 )
 
 // legacyBench is a server with one simulated node, n1-1, and one legacy node, old2-1, whose power is a script.
-func legacyBench(t *testing.T) (b *bench, old *legacytest.Node, want []byte) {
+// Settings are more of those that its legacy: has, args more of those of omf serve.
+func legacyBench(t *testing.T, settings string, args ...string) (b *bench, old *legacytest.Node, want []byte) {
 	dir := t.TempDir()
 	old = legacytest.Start(t, &legacytest.Node{
 		Address: netip.MustParseAddr("127.66.2.1"), Disk: filepath.Join(dir, "hda"), System: "pxe:1.0.0", Boot: "5f2c6f3a", Execute: saving(filepath.Join(dir, "hda")),
@@ -60,11 +62,11 @@ testbeds:
     nodes:
       n1-1: {}
       old2-1:
-        {x: 2, y: 1, ip: 127.66.2.1, agent: legacy, disk: /dev/hda, legacy: {port: %d},
+        {x: 2, y: 1, ip: 127.66.2.1, agent: legacy, disk: /dev/hda, legacy: {port: %d%s},
          power: {driver: exec, command: [%s, "{action}", "{node}"]}}
     grid: {x: 2, y: 1}
-`, old.Port(), script), 0o644))
-	b, want = newBench(t, "1x1", "--inventory", list, "--checkin", "20s")
+`, old.Port(), settings, script), 0o644))
+	b, want = newBench(t, "1x1", append([]string{"--inventory", list, "--checkin", "20s"}, args...)...)
 	return b, old, want
 }
 
@@ -95,7 +97,7 @@ func saving(disk string) func(context.Context, []string, func(stream, line strin
 // the image service says so, and nobody says that it was verified.
 func TestSaveOfLegacyNode(t *testing.T) {
 	t.Parallel()
-	b, old, want := legacyBench(t)
+	b, old, want := legacyBench(t, "")
 	b.ok("load", "old2-1", "small.ndz", "-q")
 	r := b.omf("save", "old2-1", "old.ndz", "-o", "json")
 	require.Zero(t, r.code, "%s\n%s", r.stdout, r.stderr)
@@ -107,10 +109,70 @@ func TestSaveOfLegacyNode(t *testing.T) {
 	require.Equal(t, want, b.disk("n1-1"))
 }
 
+// TestSaveToDirectory: as OMF 4.4 saves, to a directory that node and image
+// service share. Half a file is no image, and nothing of it stays.
+func TestSaveToDirectory(t *testing.T) {
+	t.Parallel()
+	shared := t.TempDir()
+	b, old, want := legacyBench(t, `, nfs: "frisbee:/export/images"`, "--save-dir", shared, "--load-attempts", "1")
+	b.ok("load", "old2-1", "small.ndz", "-q")
+	keep := int64(100_000)
+	old.Saved = func(nfs, name, device string) listener.Program {
+		return func(ctx context.Context, print func(stream, line string)) int {
+			if err := captured(ctx, old.Disk, filepath.Join(shared, name), keep); err != nil || nfs != "frisbee:/export/images" || device != "/dev/hda" {
+				print(legacy.Stderr, fmt.Sprint(err, nfs, device))
+				return listener.Exit(1)
+			}
+			return 0
+		}
+	}
+	r := b.omf("save", "old2-1", "old.ndz", "-o", "json")
+	require.Equal(t, exitFailed, r.code, "%s\n%s", r.stdout, r.stderr)
+	require.Contains(t, r.stdout, "truncated")
+	require.NotContains(t, b.ok("images", "ls"), "old.ndz")
+
+	keep = math.MaxInt64
+	o := decode[outcome](t, b.ok("save", "old2-1", "old.ndz", "-o", "json"))
+	require.Equal(t, events.AssuranceUnverified, o.Results[0].Assurance)
+	b.ok("load", "n1-1", "old.ndz", "-q")
+	require.Equal(t, want, b.disk("n1-1"))
+	left, err := os.ReadDir(shared)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// captured writes the first bytes of the image of a disk.
+func captured(ctx context.Context, disk, file string, keep int64) error {
+	data, err := os.ReadFile(disk)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = imagezip.Capture(ctx, io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), f, imagezip.Options{Level: 1})
+	if st, serr := f.Stat(); serr == nil && st.Size() > keep {
+		err = errors.Join(err, f.Truncate(keep))
+	}
+	return errors.Join(err, f.Close())
+}
+
+// TestSaveWithoutDirectory: a node that saves to a directory needs an image
+// service that has it.
+func TestSaveWithoutDirectory(t *testing.T) {
+	t.Parallel()
+	b, old, _ := legacyBench(t, `, nfs: "frisbee:/export/images"`)
+	r := b.omf("save", "old2-1", "old.ndz")
+	require.Equal(t, exitRefused, r.code)
+	require.Contains(t, r.stderr+r.stdout, "--save-dir")
+	require.Zero(t, old.Reboots(), "refused before anything was done to it")
+}
+
 // TestMixedJob loads a modern and a legacy node in one job and one session.
 func TestMixedJob(t *testing.T) {
 	t.Parallel()
-	b, old, want := legacyBench(t)
+	b, old, want := legacyBench(t, "")
 	jsonl := b.ok("load", "n1-1,old2-1", "small.ndz", "-o", "jsonl")
 	require.Equal(t, want, b.disk("n1-1"))
 	require.Equal(t, []string{

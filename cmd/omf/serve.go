@@ -85,6 +85,7 @@ what clients have to trust.`,
 		{"idle", config.KeyIdle, "TIME"},
 		{"save-life", config.KeySaveLife, "TIME"},
 		{"save-port", config.KeySavePort, "PORT"},
+		{"save-dir", config.KeySaveDir, "DIR"},
 		{"window", config.KeyWindow, "N"},
 		{"stagger", config.KeyStagger, "TIME"},
 		{"pxelinux", config.KeyPxelinux, "DIR"},
@@ -319,6 +320,13 @@ func (a *app) numbers(c *serverConfig) error {
 		parse(config.KeyLinkRate, func(s string) (err error) { c.frisbee.linkRate, err = parseRate(s); return err }),
 		parse(config.KeyIdle, span(&c.frisbee.idle)),
 		parse(config.KeySaveLife, span(&c.frisbee.saveLife)),
+		parse(config.KeySaveDir, func(s string) error {
+			if !filepath.IsAbs(s) {
+				return errors.New("want an absolute path")
+			}
+			c.frisbee.saveDir = s
+			return nil
+		}),
 		parse(config.KeySavePort, number(&savePort, 1, 65535-frisbeesvc.DefaultSavePorts)),
 		parse(config.KeyCheckIn, span(&c.policy.CheckIn)),
 		parse(config.KeyJoin, span(&c.policy.Join)),

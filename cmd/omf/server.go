@@ -64,6 +64,7 @@ type frisbeeConfig struct {
 	idle     time.Duration
 	saveLife time.Duration
 	savePort uint16
+	saveDir  string
 	oneGroup bool
 }
 

@@ -103,7 +103,7 @@ func (s *server) frisbeeRole(ctx context.Context) (role, func(), error) {
 	f := s.cfg.frisbee
 	svc, err := frisbeesvc.New(frisbeesvc.Config{
 		Testbed: s.cfg.testbed, Images: s.cfg.images, Conn: conn, Interface: f.iface, HTTPBase: s.cfg.httpBase,
-		GroupBase: f.group, PortBase: f.port, OneGroup: f.oneGroup, Rate: f.rate, LinkRate: f.linkRate, Idle: f.idle, SaveLife: f.saveLife, SavePort: f.savePort, Version: version, Logger: s.log.With("role", roleFrisbee),
+		GroupBase: f.group, PortBase: f.port, OneGroup: f.oneGroup, Rate: f.rate, LinkRate: f.linkRate, Idle: f.idle, SaveLife: f.saveLife, SavePort: f.savePort, SaveDir: f.saveDir, Version: version, Logger: s.log.With("role", roleFrisbee),
 	})
 	if err != nil {
 		conn.Close()

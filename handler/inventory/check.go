@@ -361,7 +361,7 @@ func (n *Node) apply(s *fileSettings) {
 		n.Agent = Agent(*s.Agent)
 	}
 	if l := s.Legacy; l != nil {
-		n.Legacy = Legacy{Port: cmp.Or(uint16(l.Port), DefaultLegacyPort), Listen: l.Connect == connectListen, AnySystem: l.AnySystem}
+		n.Legacy = Legacy{Port: cmp.Or(uint16(l.Port), DefaultLegacyPort), Listen: l.Connect == connectListen, AnySystem: l.AnySystem, NFS: l.NFS}
 		if l.Connect == connectMulticast {
 			n.Legacy.Group, n.Legacy.Answers, _ = l.groups() // checked before
 		}

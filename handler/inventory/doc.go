@@ -16,7 +16,7 @@
 //	    defaults:                   # of every node
 //	      disk: /dev/sda            # selector for the agent; empty: the request's
 //	      agent: native             # native or legacy (nodeagent on TCP 9006)
-//	      legacy: {port: 9006, connect: dial, any_system: false}
+//	      legacy: {port: 9006, connect: dial, any_system: false, nfs: ""}
 //	      then: shutdown            # after a load: shutdown, reboot, stay
 //	      protected: false          # true: no job may touch the node
 //	      power: {driver: bus, timeout: 30s, escalate: 20s}
@@ -62,6 +62,10 @@
 // refused if everybody may read it), in the environment of the service
 // (password_env), or here (password): then Load refuses an inventory that
 // anybody but its owner may read.
+//
+// legacy: {nfs: "frisbee:/export/images"} has the node save its disk to a file in
+// that directory, as OMF 4.4 does (SAVE_IMAGE), in place of piping it through
+// netcat; the image service needs the directory as well (omf serve --save-dir).
 //
 // With legacy: {connect: multicast} agent and bridge meet on two groups: group,
 // where agents hear (224.4.0.1:9006), and answers, where they answer

@@ -72,6 +72,7 @@ type (
 		Group     string `yaml:"group"`
 		Answers   string `yaml:"answers"`
 		AnySystem bool   `yaml:"any_system"`
+		NFS       string `yaml:"nfs"`
 	}
 	filePower struct {
 		Driver   string         `yaml:"driver"`

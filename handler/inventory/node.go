@@ -113,6 +113,7 @@ type Legacy struct {
 	Port      uint16 // TCP, of the agent; 9006 unless the file says otherwise
 	Listen    bool   // the agent connects to the bridge
 	AnySystem bool   // load whatever system the node says it runs
+	NFS       string // directory that the node mounts to save to, host:/path (OMF 4.4); empty: it saves by netcat
 	// Groups of the multicast transport: where agents hear, and where they
 	// answer. Invalid: the agent is reached by TCP.
 	Group, Answers netip.AddrPort

@@ -37,6 +37,9 @@ func (c *checker) settings(path []string, s *fileSettings) {
 			c.oneOf(under(here, "connect"), l.Connect, connectDial, connectListen, connectMulticast)
 		}
 		c.checkGroups(here, l)
+		if host, dir, ok := strings.Cut(l.NFS, ":"); l.NFS != "" && (!ok || !shellSafe(host) || !strings.HasPrefix(dir, "/") || !shellSafe(dir)) {
+			c.bad(under(here, "nfs"), "nfs %q; write host:/directory, of letters, digits and . _ - /", clip(l.NFS))
+		}
 	}
 	if s.Then != nil {
 		c.oneOf(under(path, "then"), *s.Then, string(events.ThenShutdown), string(events.ThenReboot), string(events.ThenStay))
@@ -51,6 +54,11 @@ func (c *checker) settings(path []string, s *fileSettings) {
 		c.text(under(here, "args"), s.Boot.Args)
 		c.duration(under(here, "checkin"), s.Boot.Checkin, 0, maxCheckin)
 	}
+}
+
+// shellSafe says whether a word is the same in every shell and on every line.
+func shellSafe(s string) bool {
+	return s != "" && len(s) <= 256 && strings.Trim(s, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._/-") == ""
 }
 
 func (c *checker) oneOf(path []string, value string, allowed ...string) {

@@ -30,6 +30,8 @@ type Node struct {
 	Groups group.Pair
 	// AnySystem lets disks be written whatever system the node says it runs: for imaging systems that do not say.
 	AnySystem bool
+	// NFS is the directory, host:/path, that the node mounts to save to a file there; empty: it saves by netcat.
+	NFS string
 }
 
 // Bus is a connection for one node.

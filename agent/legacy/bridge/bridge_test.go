@@ -47,10 +47,13 @@ type bench struct {
 func newBench(t *testing.T, n *legacytest.Node, session func(context.Context, string) (events.SessionState, error), images *lab.Image) *bench {
 	t.Helper()
 	b := prepare(t, n, images)
-	where := Node{Name: nodeName, X: 1, Y: 2, Address: n.Address}
-	where.Port = n.Port()
-	b.run(where, session, nil)
+	b.run(b.dialled(), session, nil)
 	return b
+}
+
+// dialled is the node as the bridge knows it.
+func (b *bench) dialled() Node {
+	return Node{Name: nodeName, X: 1, Y: 2, Address: b.node.Address, Port: b.node.Port()}
 }
 
 // prepare starts everything but the bridge.

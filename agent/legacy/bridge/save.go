@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path"
 	"strings"
 	"time"
 
@@ -19,8 +20,8 @@ const saveProcess = "loadnode/save"
 // failedWord is what the node prints when its imagezip failed: the pipe that it is part of ends with the status of netcat.
 const failedWord = "imagezip-failed"
 
-// Save implements agent.Saver: the node pipes its disk through imagezip and netcat into a plain place, as OMF 5 does
-// (§a.8). What it says of its end is worth little, so the report names no digest: whether the image is there and whole
+// Save implements agent.Saver: the node pipes its disk through imagezip and netcat into a plain place, as OMF 5 does, or
+// writes it to a file in a directory that it mounts, as OMF 4.4 does (§a.8). What it says of its end is worth little, so the report names no digest: whether the image is there and whole
 // only the image service knows, and the handler asks it.
 func (l *loader) Save(ctx context.Context, s agent.Save) (events.SaveDone, error) {
 	l.busy.Add(1)
@@ -41,24 +42,13 @@ func (l *loader) save(ctx context.Context, s agent.Save) (events.SaveDone, error
 	if err != nil {
 		return events.SaveDone{}, err
 	}
-	host, port, err := net.SplitHostPort(c.Place.Address)
-	if err == nil {
-		_, err = netip.ParseAddrPort(c.Place.Address)
-	}
+	cmd, err := l.saving(c, where)
 	if err != nil {
-		return events.SaveDone{}, &agent.Failure{Class: events.ClassStore, Retryable: true,
-			Message: fmt.Sprintf("a legacy agent needs a plain place for the image, not %.80q", c.Place.Address)}
+		return events.SaveDone{}, err
 	}
-	level := 1 // as OMF 5 saves: those machines are old
-	if c.Level != 0 {
-		level = c.Level
-	}
-	in, shut := l.link.open(saveProcess)
+	in, shut := l.link.open(cmd.process)
 	defer shut()
-	// Each word is one of letters, digits and signs that the shell knows: the disk and the address were looked at.
-	words := []string{saveProcess, "(imagezip", fmt.Sprintf("-z%d", level), where.Path, "-", "||", "echo", failedWord, "1>&2)",
-		"|", "nc", "-q", "0", host, port}
-	if err := l.link.send(true, l.link.name, legacy.Exec, words...); err != nil {
+	if err := l.link.send(true, l.link.name, cmd.name, cmd.words...); err != nil {
 		return events.SaveDone{}, l.saveLost(err, nil)
 	}
 	var output []string
@@ -76,7 +66,7 @@ func (l *loader) save(ctx context.Context, s agent.Save) (events.SaveDone, error
 				end = &e
 				last = time.After(l.node.cfg.Timing.Last)
 			case legacy.ErrorWord:
-				return events.SaveDone{}, &agent.Failure{Class: events.ClassRefused, Message: "the agent does not take the command", Text: e.Text}
+				return events.SaveDone{}, notSaving(l.node.Name, e.Text)
 			}
 		}
 		select {
@@ -90,33 +80,78 @@ func (l *loader) save(ctx context.Context, s agent.Save) (events.SaveDone, error
 		case <-l.link.over:
 			return events.SaveDone{}, l.saveLost(l.link.lost(), output)
 		case <-ctx.Done():
-			_ = l.link.send(true, l.link.name, legacy.Kill, saveProcess, "KILL") // the place is given up as well, which ends it
+			_ = l.link.send(true, l.link.name, legacy.Kill, cmd.process, "KILL") // the place is given up as well, which ends it
 			return events.SaveDone{}, context.Cause(ctx)
 		}
 	}
 }
 
+// saving is a command that saves a disk.
+type saving struct {
+	process string // its id
+	name    string
+	words   []string
+}
+
+// saving is how the node saves to a place. Each word is one of letters, digits and signs that every shell knows: the
+// disk, the address and the directory were looked at.
+func (l *loader) saving(c events.SaveCommand, where events.Disk) (saving, error) {
+	switch nfs, file := l.node.NFS, c.Place.File; {
+	case nfs != "" && file != "" && file == path.Base(file):
+		return saving{legacy.SaveProcess, legacy.SaveImage, []string{nfs, file, where.Path}}, nil
+	case nfs != "" || file != "":
+		return saving{}, &agent.Failure{Class: events.ClassRefused,
+			Message: fmt.Sprintf("the inventories of bridge and handler differ on where %s saves to: directory %.80q, file %.80q", l.node.Name, nfs, file)}
+	}
+	host, port, err := net.SplitHostPort(c.Place.Address)
+	if err == nil {
+		_, err = netip.ParseAddrPort(c.Place.Address)
+	}
+	if err != nil {
+		return saving{}, &agent.Failure{Class: events.ClassStore, Retryable: true,
+			Message: fmt.Sprintf("a legacy agent needs a plain place for the image, not %.80q", c.Place.Address)}
+	}
+	level := 1 // as OMF 5 saves: those machines are old
+	if c.Level != 0 {
+		level = c.Level
+	}
+	return saving{saveProcess, legacy.Exec, []string{saveProcess, "(imagezip", fmt.Sprintf("-z%d", level), where.Path, "-", "||", "echo", failedWord, "1>&2)",
+		"|", "nc", "-q", "0", host, port}}, nil
+}
+
+// notSaving is the failure of a save that the agent does not begin.
+func notSaving(node, text string) error {
+	if strings.Contains(text, "While mounting") {
+		return &agent.Failure{Class: events.ClassStore, Retryable: true, Text: text, Message: node + " cannot mount the directory that it saves to, or its disk"}
+	}
+	return &agent.Failure{Class: events.ClassRefused, Message: "the agent does not take the command", Text: text}
+}
+
 // source finds the disk that is to be saved.
-func (l *loader) source(path string) (events.Disk, error) {
-	name, ok := strings.CutPrefix(path, "/dev/")
+func (l *loader) source(selector string) (events.Disk, error) {
+	name, ok := strings.CutPrefix(selector, "/dev/")
 	if !ok || name == "" || strings.Trim(name, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_/-") != "" {
-		return events.Disk{}, &agent.Failure{Class: events.ClassRefused, Message: fmt.Sprintf("disk %q: a legacy agent takes a path such as /dev/hda", path)}
+		return events.Disk{}, &agent.Failure{Class: events.ClassRefused, Message: fmt.Sprintf("disk %q: a legacy agent takes a path such as /dev/hda", selector)}
 	}
 	if !l.id.listed {
-		return events.Disk{Path: path}, nil
+		return events.Disk{Path: selector}, nil
 	}
 	var names []string
 	for _, d := range l.id.disks {
-		if d.Path == path {
+		if d.Path == selector {
 			return d, nil
 		}
 		names = append(names, d.Path)
 	}
-	return events.Disk{}, &agent.Failure{Class: events.ClassRefused, Message: fmt.Sprintf("%s has no disk %s, it has %s", l.node.Name, path, strings.Join(names, " "))}
+	return events.Disk{}, &agent.Failure{Class: events.ClassRefused, Message: fmt.Sprintf("%s has no disk %s, it has %s", l.node.Name, selector, strings.Join(names, " "))}
 }
 
 // saveVerdict is why a save failed, as far as the node says it; nil if it says nothing of the kind.
 func saveVerdict(node string, end legacy.Event, text string) error {
+	program := "netcat"
+	if end.ID == legacy.SaveProcess {
+		program = "imagezip"
+	}
 	evidence := strings.TrimSpace(text + "\n" + end.Text)
 	switch {
 	case strings.Contains(text, "imagezip: not found"), strings.Contains(text, "nc: not found"), strings.Contains(text, "command not found"):
@@ -126,7 +161,7 @@ func saveVerdict(node string, end legacy.Event, text string) error {
 		return &agent.Failure{Class: events.ClassRead, Text: evidence, Message: fmt.Sprintf("imagezip on %s failed", node)}
 	case end.Kind == legacy.DoneError:
 		return &agent.Failure{Class: events.ClassStore, Retryable: true, Text: evidence,
-			Message: fmt.Sprintf("netcat on %s ended with %s", node, end.Text)}
+			Message: fmt.Sprintf("%s on %s ended with %s", program, node, end.Text)}
 	}
 	return nil
 }

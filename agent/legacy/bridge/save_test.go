@@ -12,6 +12,7 @@ import (
 
 	"loadnode/agent/internal/lab"
 	"loadnode/agent/legacy"
+	"loadnode/agent/legacy/internal/transcript"
 	"loadnode/agent/legacy/listener"
 	"loadnode/bus"
 	"loadnode/bus/bustest"
@@ -125,6 +126,93 @@ func TestSaveFailures(t *testing.T) {
 			if c.change != nil {
 				require.False(t, slices.ContainsFunc(n.Commands(), func(s string) bool { return strings.Contains(s, "imagezip") }))
 			}
+		})
+	}
+}
+
+const exported = "frisbee:/export/orbit/image/tmp"
+
+// TestSaveToDirectory: a node of OMF 4.4 writes its disk to a file in a directory that it mounts. The recorded agent
+// was told the same but for the disk, which it took for granted.
+func TestSaveToDirectory(t *testing.T) {
+	step := recordedSave(t, "omf-agent-04-failures-and-save.txt", "node-1-2-2009-02-11-14-30-00.ndz")
+	told := make(chan string, 2)
+	n := imaging()
+	n.Saved = func(nfs, name, disk string) listener.Program {
+		told <- strings.Join([]string{legacy.SaveImage, nfs, name, disk}, " ")
+		return func(_ context.Context, print func(stream, line string)) int {
+			print(legacy.Stderr, "Slice 1 (type 0x83) is EXT2FS")
+			return 0
+		}
+	}
+	b := prepare(t, n, lab.NewImage(t, 1, 1))
+	where := b.dialled()
+	where.NFS = exported
+	b.run(where, nil, nil)
+	b.up()
+	cmd := b.saveCommand("", 1)
+	cmd.Place.File = "node-1-2-2009-02-11-14-30-00.ndz"
+	b.obeyed(events.VerbSave, cmd)
+	d := b.saveOutcome(1)
+	require.IsType(t, events.SaveDone{}, d, "%+v", d)
+	require.Equal(t, events.Image{Name: "new.ndz"}, d.(events.SaveDone).Image)
+	require.Equal(t, strings.TrimSuffix(strings.SplitN(step.Sent, " ", 3)[2], "\n")+" /dev/hda", <-told)
+	require.Equal(t, []string{
+		"n_1_2 0 APP_EVENT STARTED builtin:save_image", `n_1_2 0 APP_EVENT STDOUT builtin:save_image "Slice 1 (type 0x83) is EXT2FS"`,
+		`n_1_2 0 APP_EVENT DONE.OK builtin:save_image "status: 0"`,
+	}, step.Heard, "what this node says, which is the listener's business")
+}
+
+// recordedSave is the recorded save of an image.
+func recordedSave(t *testing.T, file, image string) transcript.Step {
+	for _, s := range transcript.Read(t, file) {
+		if strings.HasSuffix(s.Sent, image+"\n") {
+			return s
+		}
+	}
+	require.Fail(t, "not recorded", image)
+	return transcript.Step{}
+}
+
+func TestSaveToDirectoryFailures(t *testing.T) {
+	reading := func(_ context.Context, print func(stream, line string)) int {
+		print(legacy.Stderr, "/dev/hda: read error: Input/output error")
+		return listener.Exit(1)
+	}
+	full := func(_ context.Context, print func(stream, line string)) int {
+		print(legacy.Stderr, "write: No space left on device")
+		return listener.Exit(1)
+	}
+	for name, c := range map[string]struct {
+		nfs, file string
+		run       listener.Program
+		class     events.Class
+		again     bool
+	}{
+		"the disk cannot be read":        {exported, "a.ndz", reading, events.ClassRead, false},
+		"the directory is full":          {exported, "a.ndz", full, events.ClassStore, true},
+		"the directory is not mounted":   {exported, "a.ndz", nil, events.ClassStore, true},
+		"the handler knows no directory": {exported, "", full, events.ClassRefused, false},
+		"the bridge knows no directory":  {"", "a.ndz", full, events.ClassRefused, false},
+		"a way out of the directory":     {exported, "../a.ndz", full, events.ClassRefused, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := imaging()
+			if c.run != nil {
+				n.Saved = func(string, string, string) listener.Program { return c.run }
+			}
+			b := prepare(t, n, lab.NewImage(t, 1, 1))
+			where := b.dialled()
+			where.NFS = c.nfs
+			b.run(where, nil, nil)
+			b.up()
+			cmd := b.saveCommand("", 1)
+			cmd.Place.File = c.file
+			b.obeyed(events.VerbSave, cmd)
+			d := b.saveOutcome(1)
+			require.IsType(t, events.SaveFailed{}, d)
+			require.Equal(t, c.class, d.(events.SaveFailed).Class, d.(events.SaveFailed).Message)
+			require.Equal(t, c.again, d.(events.SaveFailed).Retryable)
 		})
 	}
 }

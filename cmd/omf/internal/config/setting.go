@@ -52,6 +52,7 @@ const (
 	KeyIdle         = "serve.idle"
 	KeySaveLife     = "serve.save_life"
 	KeySavePort     = "serve.save_port"
+	KeySaveDir      = "serve.save_dir"
 	KeyWindow       = "serve.window"
 	KeyStagger      = "serve.stagger"
 	KeyPxelinux     = "serve.pxelinux"
@@ -122,6 +123,7 @@ func Settings() []Setting {
 		{KeyLinkRate, "", "rate of all sessions together, which they share", "that of one session"},
 		{KeyIdle, "", "how long a session without clients and leases stays", "5m"},
 		{KeySaveLife, "", "how long an image that is saved may take to come, where the job does not say", "2h"},
+		{KeySaveDir, "", "directory that nodes of OMF 4.4 save to by NFS, as it is called on this machine", "none"},
 		{KeySavePort, "", "first TCP port for images that come without HTTP, from nodes of OMF 5", "9000"},
 		{KeyWindow, "", "nodes that boot at once", "64"},
 		{KeyStagger, "", "pause between the starts of two nodes", "none"},
