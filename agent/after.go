@@ -12,30 +12,34 @@ import (
 	"loadnode/transfer/personalise"
 )
 
-// Finisher is a Machine that can change a disk once an image is on it, verified
-// and synced.
-type Finisher interface {
-	// Grow makes the last partition of the disk, and its filesystem, larger.
+// Grower is a Machine that can make the last partition of a disk, and its
+// filesystem, larger once an image is on it, verified and synced.
+type Grower interface {
 	Grow(ctx context.Context, path string, o grow.Options) (grow.Result, error)
-	// Personalise writes into the system on the disk, and syncs.
+}
+
+// Personaliser is a Machine that can write into the system on a disk, and sync,
+// once an image is on it.
+type Personaliser interface {
 	Personalise(ctx context.Context, path string, c personalise.Config) error
 }
 
-// Grow implements [Finisher].
+// Grow implements [Grower].
 func (m *LinuxMachine) Grow(ctx context.Context, path string, o grow.Options) (grow.Result, error) {
 	return grow.Disk(ctx, path, o)
 }
 
-// Personalise implements [Finisher].
+// Personalise implements [Personaliser].
 func (m *LinuxMachine) Personalise(ctx context.Context, path string, c personalise.Config) error {
 	return personalise.Disk(ctx, path, c)
 }
 
 // finish is what a command wants of the disk after the load.
 type finish struct {
-	machine Finisher
-	size    *grow.Size
-	who     *personalise.Config
+	grower       Grower
+	size         *grow.Size
+	personaliser Personaliser
+	who          *personalise.Config
 }
 
 // afterwards reads what a command wants after the load. What this machine
@@ -45,15 +49,11 @@ func (a *Agent) afterwards(cmd events.LoadCommand) (finish, error) {
 	refuse := func(format string, args ...any) (finish, error) {
 		return f, &Failure{Class: events.ClassRefused, Message: fmt.Sprintf(format, args...)}
 	}
-	if cmd.Resize == "" && cmd.Personalise == nil {
-		return f, nil
-	}
-	machine, able := a.cfg.Machine.(Finisher)
-	if !able {
-		return refuse("the machine of %s cannot change a disk after the load: load it without --resize and --personalise", a.cfg.Node)
-	}
-	f.machine = machine
+	var able bool
 	if cmd.Resize != "" {
+		if f.grower, able = a.cfg.Machine.(Grower); !able {
+			return refuse("the machine of %s cannot make a partition larger: load it without --resize", a.cfg.Node)
+		}
 		r, err := events.ParseResize(cmd.Resize)
 		if err != nil {
 			return refuse("resize: %v", err)
@@ -61,6 +61,9 @@ func (a *Agent) afterwards(cmd events.LoadCommand) (finish, error) {
 		f.size = &grow.Size{Bytes: r.Bytes, Percent: float64(r.Percent)}
 	}
 	if cmd.Personalise != nil {
+		if f.personaliser, able = a.cfg.Machine.(Personaliser); !able {
+			return refuse("the machine of %s cannot write into a system: load it without --personalise", a.cfg.Node)
+		}
 		c, err := personal(cmd.Personalise, a.cfg.Node, cmd.Job)
 		if err != nil {
 			return refuse("%v", err)
@@ -100,7 +103,7 @@ func personal(p *events.Personalise, node, job string) (personalise.Config, erro
 // must know what is on its disk.
 func (f finish) run(ctx context.Context, path string, done *events.LoadDone) error {
 	if f.size != nil {
-		r, err := f.machine.Grow(ctx, path, grow.Options{Size: *f.size})
+		r, err := f.grower.Grow(ctx, path, grow.Options{Size: *f.size})
 		if err != nil {
 			return afterImage(ctx, done.Assurance, "its last partition was not resized", err)
 		}
@@ -110,7 +113,7 @@ func (f finish) run(ctx context.Context, path string, done *events.LoadDone) err
 		}
 	}
 	if f.who != nil {
-		if err := f.machine.Personalise(ctx, path, *f.who); err != nil {
+		if err := f.personaliser.Personalise(ctx, path, *f.who); err != nil {
 			return afterImage(ctx, done.Assurance, "its system was not personalised", err)
 		}
 		done.Personalised = true

@@ -121,7 +121,7 @@ func TestAfterwardsRefused(t *testing.T) {
 	b.obeyed(events.VerbLoad, cmd)
 	failed := b.failed()
 	require.Equal(t, events.ClassRefused, failed.Class)
-	require.Contains(t, failed.Message, "cannot change a disk after the load")
+	require.Contains(t, failed.Message, "cannot make a partition larger")
 	b.requireUntouched()
 	_, err := os.Stat(b.machine.path)
 	require.ErrorIs(t, err, os.ErrNotExist)

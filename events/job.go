@@ -80,6 +80,9 @@ type NodeResult struct {
 	Hint      string    `json:"hint,omitempty"`
 	Attempts  int       `json:"attempts"`
 	Bytes     int64     `json:"bytes,omitempty"` // written to the disk, or read from it
+	// Grown and Personalised are those of load.done; the notes are left out.
+	Grown        *Grown `json:"grown,omitempty"`
+	Personalised bool   `json:"personalised,omitempty"`
 }
 
 // JobFinished ends an accepted job. Its nodes are free when it stands.

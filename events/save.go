@@ -94,6 +94,9 @@ type Provenance struct {
 	Disk      string    `json:"disk,omitempty"` // selector that was asked for
 	Requester string    `json:"requester,omitempty"`
 	Time      time.Time `json:"time,omitzero"` // of the capture's beginning
+	// Undigested says that the sender gave neither length nor digest: the image
+	// is whole as far as its own structure tells. The image service sets it.
+	Undigested bool `json:"undigested,omitempty"`
 }
 
 // ReceiveRequest asks the image service for a place to send a new image to.

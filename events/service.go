@@ -124,6 +124,8 @@ type ImageDetail struct {
 	UUID       string   `json:"uuid,omitempty"`    // V4
 	Ratio      float64  `json:"ratio"`             // data bytes ÷ file bytes
 	Filesystem []string `json:"filesys,omitempty"` // recognised in the described unit, best effort
+	// Provenance is of images that were saved.
+	Provenance *Provenance `json:"provenance,omitempty"`
 }
 
 // NodesQuery asks for nodes; empty Nodes means all.

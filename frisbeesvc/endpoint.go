@@ -118,5 +118,8 @@ func (t *term) inspect(ctx context.Context, q events.ImageQuery) (events.ImageDe
 	}
 	out := events.ImageDetail{ImageEntry: t.s.entry(d.Entry), Version: d.Info.Version, Regions: d.Info.Regions, Relocs: d.Relocs, UUID: d.Info.UUID,
 		Ratio: float64(d.Info.DataBytes) / float64(d.Info.Size), Filesystem: d.Filesystem}
+	if d.Provenance != nil {
+		out.Provenance = &d.Provenance.Provenance
+	}
 	return out, nil
 }

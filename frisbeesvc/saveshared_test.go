@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/bus"
 	"loadnode/events"
 	"loadnode/transfer/ndz"
 )
@@ -48,6 +49,16 @@ func TestSaveShared(t *testing.T) {
 	im, err := b.svc.cat.Get(t.Context(), "lab/a.ndz")
 	require.NoError(t, err)
 	require.True(t, im.Provenance.Undigested)
+	var d events.ImageDetail
+	require.NoError(t, b.ask(events.FrisbeeInspect, events.ImageQuery{Image: "lab/a.ndz"}, &d))
+	want := sharedRequest("lab/a.ndz").Provenance
+	want.Undigested = true
+	require.Equal(t, &want, d.Provenance)
+	last, err := b.bus.Connect(t).Last(t.Context(), bus.StreamFacts, events.ImageFacts(b.cfg.Testbed, "lab/a.ndz"))
+	require.NoError(t, err)
+	fact, err := events.Decode(last.Event)
+	require.NoError(t, err)
+	require.Equal(t, &want, fact.(events.ImageAdded).Provenance)
 	requireEmpty(t, dir)
 }
 

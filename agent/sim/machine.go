@@ -12,6 +12,7 @@ import (
 	"loadnode/agent"
 	"loadnode/events"
 	"loadnode/transfer/disk"
+	"loadnode/transfer/grow"
 	"loadnode/transfer/mcast"
 )
 
@@ -100,6 +101,12 @@ func (m *machine) ReadDisk(context.Context, string) (agent.Source, events.Disk, 
 	}
 	d.Size = t.Size()
 	return &pickup{Target: t, slow: newPlatter(t, m.boot)}, d, nil
+}
+
+// Grow implements agent.Grower. A file takes no notice of its filesystem's
+// driver: what needs one is left as it is, and a note says so.
+func (m *machine) Grow(ctx context.Context, path string, o grow.Options) (grow.Result, error) {
+	return grow.Disk(ctx, path, o)
 }
 
 // Join implements agent.Machine. Only sessions on the loopback interface can

@@ -1,6 +1,9 @@
 package main
 
 import (
+	le "encoding/binary"
+	"encoding/json"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,7 +11,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"loadnode/agent/sim"
 	"loadnode/events"
+	"loadnode/transfer/ndz"
+	"loadnode/transfer/ndz/ndztest"
 )
 
 func TestResizeForms(t *testing.T) {
@@ -91,4 +97,39 @@ func FuzzPersonaliseFile(f *testing.F) {
 			_ = p.Check()
 		}
 	})
+}
+
+// TestResize: the request's wish reaches the disk, and what was done the people who asked.
+func TestResize(t *testing.T) {
+	t.Parallel()
+	b, _ := newBench(t, "2x1")
+	const start, sectors, disk = 64, 4000, 16 << 20 // of the partition; bytes of n1-1's disk
+	table := make([]byte, 512)
+	copy(table[446:], []byte{0, 0, 0, 0, 0xda, 0, 0, 0})
+	le.LittleEndian.PutUint32(table[454:], start)
+	le.LittleEndian.PutUint32(table[458:], sectors)
+	table[510], table[511] = 0x55, 0xaa
+	require.NoError(t, os.WriteFile(filepath.Join(b.state, "images", "disk.ndz"), ndztest.Image(t, start+sectors,
+		ndztest.Run{Sector: 0, Data: table}, ndztest.Run{Sector: start, Data: ndztest.Noise(7, 8*ndz.SectorSize)}), 0o644))
+	path := sim.DiskPath(filepath.Join(b.state, roleSim), "n1-1")
+	require.NoError(t, os.WriteFile(path, nil, 0o644))
+	require.NoError(t, os.Truncate(path, disk))
+
+	text := b.ok("load", "n1-1", "disk.ndz", "--resize", "max")
+	require.Contains(t, text, "1 node: partition 1 grown from 2.0 MiB to 16.0 MiB but not its filesystem")
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Len(t, got, disk)
+	require.EqualValues(t, disk/512-start, le.LittleEndian.Uint32(got[458:]))
+	id := strings.Fields(text[strings.LastIndex(text, "job "):])[1]
+	require.Contains(t, b.ok("job", "show", id), "partition 1 grown")
+	var d events.JobDetail
+	require.NoError(t, json.Unmarshal([]byte(b.ok("job", "show", id, "-o", "json")), &d))
+	require.EqualValues(t, 16<<20-start*512, d.Result.Results[0].Grown.After)
+
+	r := b.omf("load", "n2-1", "disk.ndz", "--hostname-from-node")
+	require.Equal(t, exitFailed, r.code, r.stderr)
+	require.Contains(t, r.stdout, "without --personalise")
+	_, err = os.Stat(sim.DiskPath(filepath.Join(b.state, roleSim), "n2-1"))
+	require.ErrorIs(t, err, fs.ErrNotExist, "refused before anything is written")
 }

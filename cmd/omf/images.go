@@ -121,7 +121,7 @@ func (a *app) printImage(d events.ImageDetail) error {
 		{"disk", fmt.Sprintf("%s, sectors of %d bytes", display.Bytes(d.DiskBytes), d.SectorSize)},
 		{"regions", strconv.Itoa(d.Regions)}, {"relocs", strconv.Itoa(d.Relocs)},
 		{"uuid", d.UUID}, {"holds", strings.Join(d.Filesystem, ", ")},
-		{"modified", stamp(d.Modified)}, {"owner", d.Owner}, {"manifest", d.ManifestURL},
+		{"modified", stamp(d.Modified)}, {"owner", d.Owner}, {"saved", origin(d.Provenance)}, {"manifest", d.ManifestURL},
 	}
 	for _, r := range rows {
 		if r[1] == "" {
@@ -132,6 +132,18 @@ func (a *app) printImage(d events.ImageDetail) error {
 		}
 	}
 	return nil
+}
+
+// origin says where a saved image comes from.
+func origin(p *events.Provenance) string {
+	if p == nil {
+		return ""
+	}
+	s := fmt.Sprintf("from %s of %s, %s", p.Disk, p.Node, stamp(p.Time))
+	if p.Undigested {
+		s += "; no digest came with it: it is whole as far as its own structure tells"
+	}
+	return s
 }
 
 func words2(a, b string) string { return strings.TrimSpace(a + " " + b) }

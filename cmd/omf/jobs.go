@@ -232,6 +232,7 @@ func printMembers(w io.Writer, members []events.JobNode, width int) error {
 		case r == nil:
 		case r.OK:
 			row.Cells[4] = cmp.Or(string(r.Assurance), "ok")
+			row.Notes = append(row.Notes, display.Afterwards(r.Grown, r.Personalised))
 		default:
 			row.Cells[4], row.Notes = string(r.Class), []string{r.Error, display.Hint(r.Hint)}
 		}

@@ -23,9 +23,6 @@ type Provenance struct {
 	// Lease is the attempt that the image was sent for: whoever asks for the
 	// same lease again learns what became of it.
 	Lease string `json:"lease,omitempty"`
-	// Undigested says that the sender gave neither length nor digest: the image
-	// is known to be whole as far as its own structure tells, see [Truncated].
-	Undigested bool `json:"undigested,omitempty"`
 }
 
 // Capture is an image that is to be stored in one go.

@@ -210,6 +210,12 @@ func measure(r *events.NodeResult, n *Node) {
 	switch {
 	case n.Load != nil:
 		r.Assurance, r.Bytes = n.Load.Assurance, n.Load.BytesWritten
+		r.Personalised = n.Load.Personalised
+		if g := n.Load.Grown; g != nil {
+			brief := *g
+			brief.Notes = nil // in load.done; a job of many nodes has to fit into one fact
+			r.Grown = &brief
+		}
 	case n.Save != nil:
 		r.Bytes = n.Save.BytesRead
 		if n.Agent == agentLegacy {

@@ -21,8 +21,8 @@ const saveProcess = "loadnode/save"
 const failedWord = "imagezip-failed"
 
 // Save implements agent.Saver: the node pipes its disk through imagezip and netcat into a plain place, as OMF 5 does, or
-// writes it to a file in a directory that it mounts, as OMF 4.4 does (§a.8). What it says of its end is worth little, so the report names no digest: whether the image is there and whole
-// only the image service knows, and the handler asks it.
+// writes it to a file in a directory that it mounts, as OMF 4.4 does (§a.8). What it says of its end is worth little, so
+// the report names no digest: whether the image is there and whole only the image service knows, and the handler asks it.
 func (l *loader) Save(ctx context.Context, s agent.Save) (events.SaveDone, error) {
 	l.busy.Add(1)
 	defer l.busy.Done()
@@ -154,7 +154,8 @@ func saveVerdict(node string, end legacy.Event, text string) error {
 	}
 	evidence := strings.TrimSpace(text + "\n" + end.Text)
 	switch {
-	case strings.Contains(text, "imagezip: not found"), strings.Contains(text, "nc: not found"), strings.Contains(text, "command not found"):
+	case strings.Contains(text, "imagezip: not found"), strings.Contains(text, "nc: not found"), strings.Contains(text, "command not found"),
+		strings.Contains(text, "exec failed for"):
 		return &agent.Failure{Class: events.ClassRefused, Text: evidence,
 			Message: fmt.Sprintf("the imaging system of %s has no imagezip or no netcat", node)}
 	case strings.Contains(text, failedWord), strings.Contains(text, "read error"):

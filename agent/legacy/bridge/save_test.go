@@ -183,6 +183,10 @@ func TestSaveToDirectoryFailures(t *testing.T) {
 		print(legacy.Stderr, "write: No space left on device")
 		return listener.Exit(1)
 	}
+	missing := func(_ context.Context, print func(stream, line string)) int {
+		print(legacy.Stdout, "exec failed for 'imagezip'(No such file or directory - imagezip)")
+		return listener.Exit(1)
+	}
 	for name, c := range map[string]struct {
 		nfs, file string
 		run       listener.Program
@@ -190,6 +194,7 @@ func TestSaveToDirectoryFailures(t *testing.T) {
 		again     bool
 	}{
 		"the disk cannot be read":        {exported, "a.ndz", reading, events.ClassRead, false},
+		"there is no imagezip":           {exported, "a.ndz", missing, events.ClassRefused, false},
 		"the directory is full":          {exported, "a.ndz", full, events.ClassStore, true},
 		"the directory is not mounted":   {exported, "a.ndz", nil, events.ClassStore, true},
 		"the handler knows no directory": {exported, "", full, events.ClassRefused, false},

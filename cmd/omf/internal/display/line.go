@@ -108,6 +108,9 @@ func Detail(d events.Data) string {
 		s := fmt.Sprintf("%s, %s", Bytes(f.Image.Size), count(f.Image.Chunks, "chunk"))
 		if p := f.Provenance; p != nil {
 			s += ", saved from " + p.Node
+			if p.Undigested {
+				s += " without a digest of its own"
+			}
 		}
 		return s
 	case events.Leased:
@@ -131,7 +134,11 @@ func nodeDetail(d events.Data) string {
 	case events.LoadStarted:
 		return words(f.Disk.Path, attempt(f.Attempt))
 	case events.LoadDone:
-		return fmt.Sprintf("%s in %s, %s", Bytes(f.BytesWritten), seconds(time.Duration(f.Took)), f.Assurance)
+		s := fmt.Sprintf("%s in %s, %s", Bytes(f.BytesWritten), seconds(time.Duration(f.Took)), f.Assurance)
+		if after := Afterwards(f.Grown, f.Personalised); after != "" {
+			s += ", " + after
+		}
+		return s
 	case events.LoadFailed:
 		return failedAttempt(f.Class, f.Message, f.Retry)
 	case events.SaveStarted:
@@ -156,6 +163,26 @@ func nodeDetail(d events.Data) string {
 		return fmt.Sprintf("%s %.0f%%, %s", f.Phase, f.Percent, moved(f.BytesRead, f.BytesSent))
 	}
 	return ""
+}
+
+// Afterwards says what was done to a disk after the image; "" for nothing.
+func Afterwards(g *events.Grown, personalised bool) string {
+	var done []string
+	switch {
+	case g == nil:
+	case g.After == g.Before:
+		done = append(done, fmt.Sprintf("partition %d as large as it was (%s)", g.Partition, Bytes(g.Before)))
+	default:
+		s := fmt.Sprintf("partition %d grown from %s to %s", g.Partition, Bytes(g.Before), Bytes(g.After))
+		if !g.FilesystemGrown {
+			s += " but not its filesystem"
+		}
+		done = append(done, s)
+	}
+	if personalised {
+		done = append(done, "personalised")
+	}
+	return strings.Join(done, ", ")
 }
 
 func failedAttempt(class events.Class, message string, again bool) string {

@@ -140,6 +140,7 @@ func Summary(w io.Writer, j *Job, width int) error {
 				failed = append(failed, r)
 			}
 		}
+		writeAfterwards(&b, j.Result.Results)
 		if err := Failures(&b, failed, width); err != nil {
 			return err
 		}
@@ -151,6 +152,27 @@ func Summary(w io.Writer, j *Job, width int) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeAfterwards says for how many nodes what was done after the image.
+func writeAfterwards(b *strings.Builder, results []events.NodeResult) {
+	times := map[string]int{}
+	var kinds []string
+	for _, r := range results {
+		if s := Afterwards(r.Grown, r.Personalised); s != "" {
+			if times[s]++; times[s] == 1 {
+				kinds = append(kinds, s)
+			}
+		}
+	}
+	const most = 4 // disks of different sizes: the nodes have it each
+	for i, s := range kinds {
+		if i == most {
+			fmt.Fprintf(b, "and %d more kinds: omf job show\n", len(kinds)-most)
+			break
+		}
+		fmt.Fprintf(b, "%s: %s\n", count(times[s], "node"), Clean(s))
+	}
 }
 
 // Failures is a table of failed nodes with the next thing to do for each;
