@@ -295,6 +295,7 @@ func TestCancelOfSave(t *testing.T) {
 	r := w.finished(id)
 	require.Equal(t, events.OutcomeCancelled, r.Outcome)
 	require.Equal(t, events.ClassCancelled, r.Results[0].Class)
+	require.Contains(t, r.Results[0].Hint, "omf images rm a.ndz", "nobody knows whether it was stored")
 	require.Empty(t, w.svc.waiting(), "the place is given up before the job ends")
 	close(hold) // whatever it sends now, nobody takes it
 	n.work.Wait()

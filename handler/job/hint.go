@@ -68,6 +68,9 @@ func saveHint(class events.Class, n *Node, s State) string {
 	case events.ClassStore:
 		return fmt.Sprintf("look at the free space and the log of the image service, then run: %s", again)
 	case events.ClassCancelled:
+		if n.Attempt > 0 { // the image service may have stored it, and nobody has asked
+			return fmt.Sprintf("its disk is as it was; the image may have been whole already: see omf images ls, and remove it with omf images rm %s, or run: %s", s.Plan.Save.Image, again)
+		}
 		return "no image came of it, and its disk is as it was; run: " + again
 	default:
 		return fmt.Sprintf("see how far it came with: omf job show %s; then run: %s", s.Job, again)
