@@ -31,6 +31,10 @@ SEQUENTIAL := events cmd/imagezip cmd/internal/getopt cmd/internal/outfile cmd/o
               transfer/disk/loop transfer/disk/ptable transfer/inflate transfer/replay transfer/wire $(addprefix transfer/imagezip/,ext fat free ntfs probe roundtrip swap xfs)
 MIXED      := $(addprefix ./transfer/,client imagezip install ndz)
 
+# Nobody debugs what is compiled for tests, so it is without what debuggers need; a program without races need not wait a
+# second at its end for the report of one. Both is handed on to what tests build and start.
+test: export GOFLAGS := $(shell $(GO) env GOFLAGS) -gcflags=all=-dwarf=false
+test: export GORACE := atexit_sleep_ms=100
 # Many tests wait for something, so more packages than there may be cores run at a time. make vet is for itself.
 test: ## every test, with the race detector where a C compiler is present
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")

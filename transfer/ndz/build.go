@@ -32,7 +32,7 @@ func BuildManifest(ctx context.Context, r io.ReaderAt, size int64) (*Manifest, e
 	failed.Store(int64(n))
 	for range min(n, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
-			d := describer{chunk: make([]byte, ChunkSize), data: make([]byte, 0, wholeData)}
+			d := describer{chunk: make([]byte, ChunkSize)}
 			for ctx.Err() == nil {
 				i := next.Add(1) - 1
 				if i >= failed.Load() {
@@ -103,6 +103,9 @@ func (d *describer) describe(r io.ReaderAt, i int) (ChunkInfo, int, error) {
 
 // digest inflates the chunk and returns the digest of its data.
 func (d *describer) digest() (Digest, error) {
+	if need := min(d.header.DataSize(), wholeData); int64(cap(d.data)) < need {
+		d.data = make([]byte, 0, need)
+	}
 	if d.header.DataSize() <= int64(cap(d.data)) {
 		data, err := Inflate(d.chunk, d.header, d.data)
 		if err != nil {

@@ -6,7 +6,10 @@ package ndztest
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"math/rand/v2"
+	"sync"
 
 	"github.com/stretchr/testify/require"
 
@@ -19,8 +22,29 @@ type Run struct {
 	Data   []byte
 }
 
-// Image is an image of a unit of so many sectors that has data in runs, which are in order, and is free elsewhere.
+// images are those that were made, by the digest of what they are made of: many tests of a package want the same one,
+// and to compress is slow under the race detector.
+var images sync.Map // map[[sha256.Size]byte][]byte
+
+// Image is an image of a unit of so many sectors that has data in runs, which are in order, and is free elsewhere. It is
+// the caller's.
 func Image(t require.TestingT, sectors uint64, runs ...Run) []byte {
+	sum := sha256.New()
+	fmt.Fprintln(sum, sectors)
+	for _, r := range runs {
+		fmt.Fprintln(sum, r.Sector, len(r.Data))
+		sum.Write(r.Data)
+	}
+	key := [sha256.Size]byte(sum.Sum(nil))
+	made, ok := images.Load(key)
+	if !ok {
+		made = build(t, sectors, runs)
+		images.Store(key, made)
+	}
+	return bytes.Clone(made.([]byte))
+}
+
+func build(t require.TestingT, sectors uint64, runs []Run) []byte {
 	var out bytes.Buffer
 	w, err := ndz.NewWriter(ndz.WriterConfig{Output: &out, Level: 1})
 	require.NoError(t, err)
