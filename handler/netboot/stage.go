@@ -13,8 +13,9 @@ import (
 
 // stages remembers what was seen of the nodes that are being booted.
 type stages struct {
-	mu   sync.Mutex
-	seen map[key]*way
+	mu      sync.Mutex
+	seen    map[key]*way
+	telling sync.Mutex // from the noting of a stage until it is told: the last that is told is all that was seen
 }
 
 // way is how far a node has come for one attempt.
@@ -98,6 +99,8 @@ func (r *Role) saw(n *node, stage, arch, detail string) {
 	if !ok {
 		return
 	}
+	r.stages.telling.Lock()
+	defer r.stages.telling.Unlock()
 	m := r.stages.saw(n, b, stage, arch, detail, r.clock())
 	if m == nil {
 		return

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,17 +106,30 @@ func (n *Node) reachable() (listener.Config, error) {
 		cfg.Group, err = n.Group()
 		return cfg, err
 	}
-	at := n.addr
-	if at == "" {
-		at = net.JoinHostPort(n.Address.String(), "0")
-	}
-	ln, err := net.Listen("tcp4", at)
+	ln, err := n.listen()
 	if err != nil {
 		return cfg, err
 	}
 	n.addr = ln.Addr().String()
 	cfg.Listener = &gluing{Listener: ln, node: n}
 	return cfg, nil
+}
+
+// listen opens the port of before, at first one below those that the kernel
+// gives to whoever connects: nobody takes it while the node is off.
+func (n *Node) listen() (net.Listener, error) {
+	if n.addr != "" {
+		return net.Listen("tcp4", n.addr)
+	}
+	var errs error
+	for range 100 {
+		ln, err := net.Listen("tcp4", net.JoinHostPort(n.Address.String(), strconv.Itoa(10000+rand.IntN(20000))))
+		if err == nil {
+			return ln, nil
+		}
+		errs = errors.Join(errs, err)
+	}
+	return nil, errs
 }
 
 // Off cuts the power.
