@@ -79,7 +79,7 @@ func refuse(err error) *events.Error {
 	case errors.Is(err, catalogue.ErrChanged), errors.Is(err, catalogue.ErrBusy):
 		out.Code, out.Retryable = events.CodeBusy, true
 	case errors.Is(err, catalogue.ErrServed):
-		out.Code, out.Hint = events.CodeBusy, "wait for the jobs that load it"
+		out.Code, out.Hint = events.CodeBusy, "wait for the jobs and the clients that load it"
 	case errors.Is(err, catalogue.ErrSpace), errors.Is(err, catalogue.ErrReadOnly), errors.Is(err, catalogue.ErrTooLarge):
 		out.Code = events.CodeFailed
 	case errors.Is(err, catalogue.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),

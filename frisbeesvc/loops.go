@@ -59,6 +59,25 @@ func (t *term) look(img *image) {
 	}
 }
 
+// silence is how long no client must have been heard from before its session
+// is taken as not needed. One that receives says something every few seconds.
+const silence = 10 * time.Second
+
+// dismiss ends the session of an image, if there is one that no job and no
+// client needs. op is held.
+func (t *term) dismiss(img *image) error {
+	l := img.session()
+	switch {
+	case l == nil:
+		return nil
+	case len(l.record.Leases) > 0:
+		return fmt.Errorf("%w: session %s with the leases %v", catalogue.ErrServed, l.record.Session.ID, l.record.Leases)
+	case l.run != nil && l.run.Heard() != l.heard, t.s.cfg.Clock.Now().Sub(l.quiet) < silence:
+		return fmt.Errorf("%w: clients of session %s were heard in the last %v", catalogue.ErrServed, l.record.Session.ID, silence)
+	}
+	return t.end(img, reasonIdle)
+}
+
 // left is how long a session stays if nobody asks for it.
 func (t *term) left(l *live, now time.Time) time.Duration {
 	if len(l.record.Leases) > 0 {
@@ -222,8 +241,8 @@ func (t *term) remove(name string) error {
 	img := t.image(name)
 	img.op.Lock()
 	defer img.op.Unlock()
-	if l := img.session(); l != nil {
-		return fmt.Errorf("remove %s: %w: session %s with the leases %v", name, catalogue.ErrServed, l.record.Session.ID, l.record.Leases)
+	if err := t.dismiss(img); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	if err := t.s.cat.Remove(name); err != nil {
 		return err

@@ -419,6 +419,15 @@ func TestCatalogueOnTheBus(t *testing.T) {
 	put(t, b.dir, "new.ndz", makeImage(t, 2, 1))
 	require.NoError(t, b.ask(events.FrisbeeAdd, events.ImageQuery{Image: "new.ndz"}, &im))
 	require.Equal(t, []events.Kind{events.KindImageAdded, events.KindImageReleased, events.KindImageAdded}, b.facts("new.ndz"))
+
+	// No job needs the session, but clients that no job knows may: it goes with the image when none was heard of late.
+	b.release("a.ndz", "job")
+	require.Equal(t, events.CodeBusy, b.code(events.FrisbeeRemove, events.ImageQuery{Image: "a.ndz"}))
+	b.clock.step(t, silence)
+	require.Len(t, b.status().Sessions, 1)
+	require.NoError(t, b.ask(events.FrisbeeRemove, events.ImageQuery{Image: "a.ndz"}, nil))
+	require.Empty(t, b.status().Sessions)
+	require.Equal(t, []events.Kind{events.KindImageServed, events.KindImageServed, events.KindImageReleased, events.KindImageReleased}, b.facts("a.ndz")[1:])
 }
 
 // Somebody else writes facts of the same image: what the term knows is over,

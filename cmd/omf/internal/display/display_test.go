@@ -186,6 +186,20 @@ func TestLiveMany(t *testing.T) {
 	golden.Equal(t, "many.txt", screen.String()+"\n")
 }
 
+// TestBarNeedsRoom has a save, whose amounts are long, on a narrow terminal.
+func TestBarNeedsRoom(t *testing.T) {
+	j := display.NewJob(job)
+	for _, d := range saveStory() {
+		j.Apply(d)
+	}
+	for width, bar := range map[int]bool{100: true, 60: false} {
+		screen := &terminal{width: width, height: 6}
+		require.NoError(t, display.NewLive(screen, false).Draw(j, time.Second, screen.width, screen.height))
+		require.Contains(t, screen.String(), "100%")
+		require.Equal(t, bar, strings.Contains(screen.String(), "["), screen.String())
+	}
+}
+
 func TestSummary(t *testing.T) {
 	var b bytes.Buffer
 	done := display.NewJob(job)

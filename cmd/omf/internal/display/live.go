@@ -100,7 +100,7 @@ func nodeLine(n *Node, name, width int) string {
 		if n.Read > 0 || n.Sent > 0 || n.State == "saving" || n.State == "saved" {
 			amount, room = moved(n.Read, n.Sent), width-20
 		}
-		s += " " + bar(n.Percent, barWidth(room)) + fmt.Sprintf(" %3.0f%% %s", n.Percent, amount)
+		s += bar(n.Percent, barWidth(room)) + fmt.Sprintf(" %3.0f%% %s", n.Percent, amount)
 		if n.Phase != "" && (n.State == "loading" || n.State == "saving") {
 			s += " " + n.Phase
 		}
@@ -122,10 +122,14 @@ func nodeLine(n *Node, name, width int) string {
 
 func barWidth(width int) int { return min(max(width-50, 0), 30) }
 
+// bar is drawn with a space before it, or not at all where there is no room.
 func bar(percent float64, width int) string {
+	if width == 0 {
+		return ""
+	}
 	full := int(percent / 100 * float64(width))
 	full = min(max(full, 0), width)
-	return "[" + strings.Repeat("#", full) + strings.Repeat("-", width-full) + "]"
+	return " [" + strings.Repeat("#", full) + strings.Repeat("-", width-full) + "]"
 }
 
 func summary(j *Job, since time.Duration) string {
