@@ -110,7 +110,7 @@ type ReceiveRequest struct {
 	Plain bool `json:"plain,omitempty"`
 	// Directory asks for the name of a file in the directory that the image
 	// service shares with such nodes by NFS, for agents that know nothing but
-	// that (OMF 4.4). Whoever knows that the file is whole asks once more, with
+	// that (OMF 4.4). It excludes Plain. Whoever knows that the file is whole asks once more, with
 	// Complete: then it is taken in.
 	Directory bool     `json:"directory,omitempty"`
 	Complete  bool     `json:"complete,omitempty"`

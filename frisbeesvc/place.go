@@ -106,7 +106,7 @@ func newPlace(ctx context.Context, req events.ReceiveRequest, expires time.Time)
 	}
 	p := &place{
 		id: hex.EncodeToString(secret[tokenSize:]), token: base64.RawURLEncoding.EncodeToString(secret[:tokenSize]),
-		image: req.Image, lease: req.Lease, plain: req.Plain && !req.Directory, provenance: req.Provenance, expires: expires.UTC(),
+		image: req.Image, lease: req.Lease, plain: req.Plain, provenance: req.Provenance, expires: expires.UTC(),
 		done: make(chan struct{}), state: events.PlaceOpen,
 	}
 	if req.Directory {

@@ -70,7 +70,7 @@ func (t *term) receive(ctx context.Context, req events.ReceiveRequest) (events.P
 
 // same answers a lease that has a place.
 func (t *term) same(p *place, req events.ReceiveRequest) (events.Place, error) {
-	if p.image != req.Image || p.plain != (req.Plain && !req.Directory) || (p.file != "") != req.Directory {
+	if p.image != req.Image || p.plain != req.Plain || (p.file != "") != req.Directory {
 		return events.Place{}, &events.Error{Code: events.CodeConflict, Message: fmt.Sprintf("save %s: the lease has another place, for %s", req.Image, p.image)}
 	}
 	return t.places.view(t, p), nil
@@ -103,6 +103,8 @@ func (t *term) checkReceive(req events.ReceiveRequest) error {
 	switch {
 	case req.Life < 0:
 		return badRequest(fmt.Sprintf("save %s: a place cannot live for %v", req.Image, req.Life))
+	case req.Plain && req.Directory:
+		return badRequest(fmt.Sprintf("save %s: an image comes to a port or to a directory, not to both", req.Image))
 	case req.Directory && t.s.cfg.SaveDir == "":
 		return &events.Error{Code: events.CodeUnsupported, Message: "this image service shares no directory with nodes that save to one", Hint: "start omf serve with --save-dir"}
 	case !req.Plain && !req.Directory && t.s.cfg.HTTPBase == "":

@@ -274,6 +274,7 @@ func TestReceiveRefusals(t *testing.T) {
 		"no name":          {func(r *events.ReceiveRequest) { r.Image = "" }, events.CodeBadRequest},
 		"no lease":         {func(r *events.ReceiveRequest) { r.Lease = "" }, events.CodeBadRequest},
 		"lease with blank": {func(r *events.ReceiveRequest) { r.Lease = "a b" }, events.CodeBadRequest},
+		"port and file":    {func(r *events.ReceiveRequest) { r.Plain, r.Directory = true, true }, events.CodeBadRequest},
 		"negative life":    {func(r *events.ReceiveRequest) { r.Life = -1 }, events.CodeBadRequest},
 		"long requester":   {func(r *events.ReceiveRequest) { r.Provenance.Requester = strings.Repeat("x", 300) }, events.CodeBadRequest},
 		"control bytes":    {func(r *events.ReceiveRequest) { r.Provenance.Node = "a\nb" }, events.CodeBadRequest},

@@ -18,7 +18,7 @@ func sharing(dir string) func(*Config) { return func(cfg *Config) { cfg.SaveDir 
 
 func sharedRequest(image string) events.ReceiveRequest {
 	req := receiveRequest(image)
-	req.Plain, req.Directory = true, true
+	req.Directory = true
 	return req
 }
 

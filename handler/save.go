@@ -219,9 +219,10 @@ func (h *Handler) place(ctx context.Context, k key, s job.State, n *job.Node, at
 	now := h.clock.Now()
 	// Longer than the agent may work, so that it has its say first.
 	life := s.Plan.Budgets.Join + s.Plan.Budgets.Load + s.Plan.Budgets.Join
+	shared := h.shares(k.testbed, n.Name)
 	err := h.ask(ctx, events.FrisbeeSubject(k.testbed, events.FrisbeeReceive), events.ReceiveRequest{
-		Image: s.Image(), Lease: job.Lease(k.job, attempt), Plain: n.Agent == string(inventory.AgentLegacy), Life: life,
-		Directory: h.shares(k.testbed, n.Name), Complete: complete,
+		Image: s.Image(), Lease: job.Lease(k.job, attempt), Plain: n.Agent == string(inventory.AgentLegacy) && !shared, Life: life,
+		Directory: shared, Complete: complete,
 		Provenance: events.Provenance{Testbed: k.testbed, Job: k.job, Node: n.Name, Disk: n.Disk, Requester: printable(s.Plan.Requester), Time: now.UTC()},
 	}, &place)
 	return place, err
