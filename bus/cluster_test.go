@@ -3,7 +3,6 @@ package bus_test
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"sync"
 	"testing"
@@ -15,29 +14,17 @@ import (
 	"loadnode/bus"
 	"loadnode/bus/bustest"
 	"loadnode/events"
+	"loadnode/internal/freeport"
 )
-
-// freePorts finds ports that are free at the moment: the routes of a cluster
-// have to be known before its servers start.
-func freePorts(t testing.TB, n int) []int {
-	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
 
 // cluster runs three servers.
 func cluster(t testing.TB) (urls []string, servers []*server.Server) {
 	t.Helper()
-	ports := freePorts(t, 3)
+	var ports [3]uint16 // of the routes: known before the servers start
 	var routes []*url.URL
-	for _, p := range ports {
-		u, err := url.Parse(fmt.Sprintf("nats://127.0.0.1:%d", p))
+	for i := range ports {
+		ports[i] = freeport.TCP(t, "127.0.0.1")
+		u, err := url.Parse(fmt.Sprintf("nats://127.0.0.1:%d", ports[i]))
 		require.NoError(t, err)
 		routes = append(routes, u)
 	}
@@ -45,7 +32,7 @@ func cluster(t testing.TB) (urls []string, servers []*server.Server) {
 		s, err := server.NewServer(&server.Options{
 			ServerName: fmt.Sprint("s", i), Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
 			JetStream: true, StoreDir: t.TempDir(), JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: 4 << 30,
-			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: p},
+			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: int(p)},
 			Routes:  routes,
 		})
 		require.NoError(t, err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -20,6 +19,7 @@ import (
 	"loadnode/bus"
 	"loadnode/bus/bustest"
 	"loadnode/events"
+	"loadnode/internal/freeport"
 	"loadnode/transfer/client"
 	"loadnode/transfer/disk"
 	"loadnode/transfer/install"
@@ -131,22 +131,13 @@ type bench struct {
 
 const testRate = 200e6
 
-// freePort is a UDP port that nobody uses now, with room for some more above.
-func freePort(t testing.TB) uint16 {
-	t.Helper()
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{})
-	require.NoError(t, err)
-	defer u.Close()
-	return min(u.LocalAddr().(*net.UDPAddr).AddrPort().Port(), 65000)
-}
-
 func newBench(t testing.TB, change ...func(*Config)) *bench {
 	t.Helper()
 	b := &bench{t: t, bus: bustest.Start(t), dir: t.TempDir(), clock: newHands()}
 	b.conn = b.bus.ConnectOperator(t)
 	b.cfg = Config{
 		Testbed: bustest.Testbed, Images: b.dir, Interface: netip.MustParseAddr("127.91.0.1"), HTTPBase: "http://images.example:5012",
-		GroupBase: netip.MustParseAddr("239.192.91.0"), PortBase: freePort(t), Rate: testRate, Idle: 30 * time.Second,
+		GroupBase: netip.MustParseAddr("239.192.91.0"), PortBase: freeport.UDP(t), Rate: testRate, Idle: 30 * time.Second,
 		Clock: b.clock, ID: "bench",
 	}
 	for _, f := range change {

@@ -26,6 +26,7 @@ import (
 
 	"loadnode/bus/bustest"
 	"loadnode/events"
+	"loadnode/internal/freeport"
 	"loadnode/transfer/ndz"
 )
 
@@ -551,7 +552,7 @@ func netcat(t *testing.T, p events.Place, data []byte) {
 }
 
 func plainPorts(t *testing.T) func(*Config) {
-	return func(cfg *Config) { cfg.SavePort, cfg.SavePorts = freePort(t), 20 }
+	return func(cfg *Config) { cfg.SavePort, cfg.SavePorts = freeport.TCP(t, "127.0.0.1"), 20 }
 }
 
 func (b *bench) awaitPlain(req events.ReceiveRequest, state string) events.Place {

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"loadnode/cmd/internal/dropin"
+	"loadnode/internal/freeport"
 	"loadnode/transfer/client"
 	"loadnode/transfer/disk"
 	"loadnode/transfer/mcast"
@@ -29,14 +30,6 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const group, own, serving = "239.255.80.1", "127.80.0.2", "127.80.0.1"
-
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{})
-	require.NoError(t, err)
-	defer u.Close()
-	return u.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-}
 
 // disc is a unit of some megabytes with a hole, and its image.
 func disc(t *testing.T) (raw, image []byte) {
@@ -79,7 +72,7 @@ func call(args ...string) (code int, stdout, stderr string) {
 
 func TestLoad(t *testing.T) {
 	raw, image := disc(t)
-	port := freePort(t)
+	port := freeport.UDP(t)
 	serve(t, image, port)
 	out := filepath.Join(t.TempDir(), "disk")
 	code, stdout, stderr := call("-i", own, "-m", group, "-p", fmt.Sprint(port), "-z", "-T", "20", "--join-timeout=20",
@@ -97,7 +90,7 @@ func TestLoad(t *testing.T) {
 // TestRefusals: nothing is written, and the exit code is the original's.
 func TestRefusals(t *testing.T) {
 	_, image := disc(t)
-	port := freePort(t)
+	port := freeport.UDP(t)
 	serve(t, image, port)
 	other := append([]byte(nil), image...)
 	other[len(other)-1] ^= 1 // padding: still a good image, but not this one
@@ -115,7 +108,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		"damaged for us": {good("--manifest", manifestFile(t, other)), 1, "arrived damaged 5 times"},
 		"another size":   {good("--manifest", manifestFile(t, image[:8<<20])), 255, "wrong size"},
-		"no server":      {[]string{"-i", own, "-m", group, "-p", fmt.Sprint(freePort(t)), "--join-timeout=1"}, 255, "no server answered"},
+		"no server":      {[]string{"-i", own, "-m", group, "-p", fmt.Sprint(freeport.UDP(t)), "--join-timeout=1"}, 255, "no server answered"},
 		"busy port":      {[]string{"-i", own, "-m", group, "-p", busyPort}, 98, "port is in use: udp " + own + ":" + busyPort},
 		"no interface":   {[]string{"-i", "203.0.113.5", "-m", group, "-p", "9"}, 255, "203.0.113.5"},
 	} {

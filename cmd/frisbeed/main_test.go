@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"loadnode/cmd/internal/dropin"
+	"loadnode/internal/freeport"
 	"loadnode/transfer/client"
 	"loadnode/transfer/mcast"
 	"loadnode/transfer/ndz"
@@ -27,14 +27,6 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const group, own = "239.255.81.1", "127.81.0.1"
-
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{})
-	require.NoError(t, err)
-	defer u.Close()
-	return u.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-}
 
 func imageFile(t *testing.T) (path string, image []byte) {
 	t.Helper()
@@ -106,7 +98,7 @@ func TestServe(t *testing.T) {
 	require.NoError(t, m.Encode(f))
 	require.NoError(t, f.Close())
 	address := path + ".address"
-	low := freePort(t)
+	low := freeport.UDP(t)
 
 	var stderr bytes.Buffer
 	code := make(chan int, 1)
@@ -155,8 +147,8 @@ func TestEnds(t *testing.T) {
 	text := path + ".txt"
 	require.NoError(t, os.WriteFile(text, make([]byte, ndz.ChunkSize), 0o600))
 
-	port := fmt.Sprint(freePort(t))
-	taken, err := mcast.Open(mcast.Options{Group: netip.MustParseAddr(group), Port: freePort(t), Local: netip.MustParseAddr(own), Exclusive: true})
+	port := fmt.Sprint(freeport.UDP(t))
+	taken, err := mcast.Open(mcast.Options{Group: netip.MustParseAddr(group), Port: freeport.UDP(t), Local: netip.MustParseAddr(own), Exclusive: true})
 	require.NoError(t, err)
 	defer taken.Close()
 	need := []string{"-i", own, "-m", group, "-p"}

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"loadnode/internal/freeport"
 	"loadnode/internal/process"
 	"loadnode/transfer/ndz"
 	"loadnode/transfer/ndz/ndztest"
@@ -89,10 +90,7 @@ func start(t *testing.T, dir, name string, args ...string) *process.Process {
 // freeAddress is an address of this machine that nobody listens on now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freeport.TCP(t, "127.0.0.1")).String()
 }
 
 // ownSessions are flags that keep the multicast sessions of a test apart from

@@ -80,6 +80,7 @@ var table = []rule{
 	{"transfer/server", []string{"transfer/wire", "transfer/mcast", "transfer/ndz"}, []string{"x/sync", "x/sys"}},
 	{"transfer/client", []string{"transfer/wire", "transfer/mcast", "transfer/ndz", "transfer/install"}, []string{"x/sync"}},
 
+	{"internal/freeport", nil, nil},
 	{"internal/golden", nil, []string{"testify"}},
 	{"internal/process", nil, []string{"testify"}},
 	{"internal/tool", nil, []string{"testify"}},
@@ -99,6 +100,8 @@ var table = []rule{
 
 	{"frisbeesvc/compat", []string{"events", "bus"}, nil},
 	{"frisbeesvc", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
+	{"agent/internal/lab", []string{"events", "transfer/...", "internal/freeport"}, nil},
+	{"agent/legacy/legacytest", []string{"agent/legacy", "agent/legacy/group", "agent/legacy/listener", "transfer/...", "internal/freeport"}, nil},
 	{"agent/legacy/internal/transcript", []string{"internal/vectors"}, []string{"testify"}},
 	{"agent", []string{"events", "bus", "transfer/..."}, []string{"cloudevents", "x/sync", "x/sys"}},
 

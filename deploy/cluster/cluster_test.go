@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	mathrand "math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"loadnode/bus"
 	"loadnode/bus/credential/callout"
 	"loadnode/events"
+	"loadnode/internal/freeport"
 	"loadnode/internal/process"
 	"loadnode/transfer/ndz"
 	"loadnode/transfer/ndz/ndztest"
@@ -44,22 +44,13 @@ type system struct {
 	nodes    []string
 }
 
-func ports(t *testing.T, n int) []int {
-	t.Helper()
-	var out []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer l.Close()
-		out = append(out, l.Addr().(*net.TCPAddr).Port)
-	}
-	return out
-}
-
 // startServers runs the three servers of the bus, from the very file that
 // others install; only addresses and directories are those of the test.
 func (s *system) startServers(issuer string) {
-	free := ports(s.t, 6)
+	var free [6]uint16
+	for i := range free {
+		free[i] = freeport.TCP(s.t, "127.0.0.1")
+	}
 	for name, value := range map[string]string{
 		"LOADNODE_ROUTE_PASSWORD": "route-secret", "LOADNODE_LEAF_PASSWORD": "leaf-secret", "LOADNODE_AUTH_PASSWORD": "auth-secret", "LOADNODE_SYS_PASSWORD": "sys-secret", "LOADNODE_AUTH_ISSUER": issuer,
 	} {
@@ -74,7 +65,7 @@ func (s *system) startServers(issuer string) {
 		s.t.Setenv("LOADNODE_NATS_STORE", filepath.Join(s.dir, name))
 		opts, err := server.ProcessConfigFile("../nats/hub.conf")
 		require.NoError(s.t, err)
-		opts.Host, opts.Port, opts.Cluster.Host, opts.Cluster.Port = "127.0.0.1", free[3+i], "127.0.0.1", free[i]
+		opts.Host, opts.Port, opts.Cluster.Host, opts.Cluster.Port = "127.0.0.1", int(free[3+i]), "127.0.0.1", int(free[i])
 		opts.LeafNode.Host, opts.LeafNode.Port = "127.0.0.1", -1
 		opts.NoSigs, opts.NoLog = true, true
 		srv, err := server.NewServer(opts)
@@ -147,7 +138,7 @@ func start(t *testing.T) *system {
 	for i := range 3 {
 		waiting = append(waiting, serve(fmt.Sprint("handler", i+1), "handler", "--http", "none", "--credential", service))
 	}
-	waiting = append(waiting, serve("frisbee", "frisbee", "--credential", service, "--http", "127.0.0.1:0", "--images", images, "--group", group, "--port", fmt.Sprint(ports(t, 1)[0]), "--rate", "20M"))
+	waiting = append(waiting, serve("frisbee", "frisbee", "--credential", service, "--http", "127.0.0.1:0", "--images", images, "--group", group, "--port", fmt.Sprint(freeport.UDP(t)), "--rate", "20M"))
 	for _, p := range waiting {
 		p.Ready()
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/internal/freeport"
 )
 
 // BenchmarkRoad is the whole road of blocks, from the memory of a sender into
@@ -14,7 +16,7 @@ import (
 func BenchmarkRoad(b *testing.B) {
 	for _, m := range []Mode{{Offload, Offload}, {Offload, Mmsg}, {Mmsg, Mmsg}, {Single, Single}} {
 		b.Run(m.String(), func(b *testing.B) {
-			c := mustOpen(b, m.open, Options{Group: group1, Port: freePort(b), Local: local(1)})
+			c := mustOpen(b, m.open, Options{Group: group1, Port: freeport.UDP(b), Local: local(1)})
 			const n, payload = 62, 1024
 			heads, bodies := make([][]byte, n), make([][]byte, n)
 			chunk := make([]byte, n*payload)

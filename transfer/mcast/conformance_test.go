@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"loadnode/internal/freeport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -67,15 +69,6 @@ var (
 )
 
 func local(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 77, 0, byte(i)}) }
-
-// freePort is a UDP port nobody uses now.
-func freePort(t testing.TB) uint16 {
-	t.Helper()
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{})
-	require.NoError(t, err)
-	defer u.Close()
-	return u.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-}
 
 func mustOpen(t testing.TB, open opener, o Options) Conn {
 	t.Helper()
@@ -134,7 +127,7 @@ func TestConformance(t *testing.T) {
 	}
 	for transport, make := range transports() {
 		for name, test := range tests {
-			t.Run(transport+"/"+name, func(t *testing.T) { test(t, make(), freePort(t)) })
+			t.Run(transport+"/"+name, func(t *testing.T) { test(t, make(), freeport.UDP(t)) })
 		}
 	}
 }
@@ -181,7 +174,7 @@ func testUnicast(t *testing.T, open opener, port uint16) {
 }
 
 func testSeparate(t *testing.T, open opener, port uint16) {
-	port2 := freePort(t)
+	port2 := freeport.UDP(t)
 	one := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
 	two := mustOpen(t, open, Options{Group: group2, Port: port, Local: local(2)})
 	three := mustOpen(t, open, Options{Group: group1, Port: port2, Local: local(3)})

@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"loadnode/internal/freeport"
 )
 
 func TestModeText(t *testing.T) {
@@ -36,7 +38,7 @@ func TestModeText(t *testing.T) {
 // TestModeInUse: what is asked for is what is done.
 func TestModeInUse(t *testing.T) {
 	for _, m := range modes() {
-		c := mustOpen(t, m.open, Options{Group: group1, Port: freePort(t), Local: local(1)})
+		c := mustOpen(t, m.open, Options{Group: group1, Port: freeport.UDP(t), Local: local(1)})
 		got := c.(Modal).Mode()
 		require.NotEqual(t, Auto, got.Send)
 		require.NotEqual(t, Auto, got.Receive)
@@ -45,13 +47,13 @@ func TestModeInUse(t *testing.T) {
 		}
 	}
 	// Without a size a filter cannot see through several datagrams as one.
-	c := mustOpen(t, Open, Options{Group: group1, Port: freePort(t), Local: local(1), Ignore: []Match{{Offset: 4, Word: 3}}})
+	c := mustOpen(t, Open, Options{Group: group1, Port: freeport.UDP(t), Local: local(1), Ignore: []Match{{Offset: 4, Word: 3}}})
 	require.Equal(t, Mmsg, c.(Modal).Mode().Receive)
 }
 
 // TestMemory: a receiver takes as much memory as the traffic needs, up to 4 MB.
 func TestMemory(t *testing.T) {
-	port := freePort(t)
+	port := freeport.UDP(t)
 	a := mustOpen(t, Mode{Send: Offload}.open, Options{Group: group1, Port: port, Local: local(1)})
 	b := mustOpen(t, Open, Options{Group: group1, Port: port, Local: local(2)})
 	r := b.(*conn).main.in
@@ -86,7 +88,7 @@ func TestMemory(t *testing.T) {
 
 // TestRejoin: who joins again is still a member, and hears what comes after.
 func TestRejoin(t *testing.T) {
-	port := freePort(t)
+	port := freeport.UDP(t)
 	a := mustOpen(t, Open, Options{Group: group1, Port: port, Local: local(1)})
 	b := mustOpen(t, Open, Options{Group: group1, Port: port, Local: local(2)})
 	for _, word := range []string{"one", "two", "three"} {
@@ -96,7 +98,7 @@ func TestRejoin(t *testing.T) {
 	}
 	require.NoError(t, b.Close())
 	require.ErrorIs(t, b.(Rejoiner).Rejoin(), net.ErrClosed)
-	c := mustOpen(t, Open, Options{Group: local(1), Port: freePort(t), Local: local(3)})
+	c := mustOpen(t, Open, Options{Group: local(1), Port: freeport.UDP(t), Local: local(3)})
 	require.NoError(t, c.(Rejoiner).Rejoin())
 }
 
@@ -119,7 +121,7 @@ func refusing(c Conn, errno unix.Errno) (attempts *int) {
 func TestInterfaceRefusesOffload(t *testing.T) {
 	for errno, want := range map[unix.Errno]Way{unix.EIO: Mmsg, unix.EOPNOTSUPP: Mmsg, unix.EINVAL: Offload, unix.EMSGSIZE: Offload} {
 		t.Run(errno.Error(), func(t *testing.T) {
-			port := freePort(t)
+			port := freeport.UDP(t)
 			a := mustOpen(t, Mode{Send: Offload}.open, Options{Group: group1, Port: port, Local: local(1)})
 			b := mustOpen(t, Open, Options{Group: group1, Port: port, Local: local(2)})
 			attempts := refusing(a, errno)
@@ -142,7 +144,7 @@ func TestInterfaceRefusesOffload(t *testing.T) {
 
 // TestErrorsAreNotHidden: what is not about offload is told.
 func TestErrorsAreNotHidden(t *testing.T) {
-	a := mustOpen(t, Mode{Send: Offload}.open, Options{Group: group1, Port: freePort(t), Local: local(1)})
+	a := mustOpen(t, Mode{Send: Offload}.open, Options{Group: group1, Port: freeport.UDP(t), Local: local(1)})
 	refusing(a, unix.EPERM)
 	err := a.Send([][]byte{{1}, {2}})
 	require.ErrorIs(t, err, unix.EPERM)
@@ -151,7 +153,7 @@ func TestErrorsAreNotHidden(t *testing.T) {
 
 // TestNoRoom: a full queue of the interface is waited for, and nothing is sent twice.
 func TestNoRoom(t *testing.T) {
-	port := freePort(t)
+	port := freeport.UDP(t)
 	a := mustOpen(t, Open, Options{Group: group1, Port: port, Local: local(1)})
 	b := mustOpen(t, Open, Options{Group: group1, Port: port, Local: local(2)})
 	s := a.(*conn).own.out
@@ -176,7 +178,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 		heads[i], bodies[i] = make([]byte, 24), make([]byte, 1024)
 	}
 	for _, way := range []Way{Offload, Mmsg, Single} {
-		a := mustOpen(t, Mode{Send: way, Receive: way}.open, Options{Group: group1, Port: freePort(t), Local: local(1)})
+		a := mustOpen(t, Mode{Send: way, Receive: way}.open, Options{Group: group1, Port: freeport.UDP(t), Local: local(1)})
 		ds := make([]Datagram, BatchSize)
 		require.Zero(t, testing.AllocsPerRun(20, func() {
 			if a.(PartsSender).SendParts(heads, bodies) != nil {

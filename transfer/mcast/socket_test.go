@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"loadnode/internal/freeport"
 )
 
 // TestForeignPort: a program that binds the port for itself alone is named as such.
@@ -24,7 +26,7 @@ func TestForeignPort(t *testing.T) {
 }
 
 func TestNoSuchInterface(t *testing.T) {
-	_, err := Open(Options{Group: group1, Port: freePort(t), Local: netip.MustParseAddr("203.0.113.9")})
+	_, err := Open(Options{Group: group1, Port: freeport.UDP(t), Local: netip.MustParseAddr("203.0.113.9")})
 	require.ErrorIs(t, err, ErrOptions)
 	require.ErrorContains(t, err, "203.0.113.9")
 }
@@ -34,7 +36,7 @@ func TestNoSuchInterface(t *testing.T) {
 func TestOverruns(t *testing.T) {
 	for name, open := range map[string]opener{"sockets": Open, "memory": NewNetwork(NetworkConfig{Queue: 100}).Open} {
 		t.Run(name, func(t *testing.T) {
-			port := freePort(t)
+			port := freeport.UDP(t)
 			server := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(1)})
 			client := mustOpen(t, open, Options{Group: group1, Port: port, Local: local(2), ReadBuffer: 64 << 10})
 			const total = 1000

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 	"testing"
 
 	"loadnode/events"
+	"loadnode/internal/freeport"
 	"loadnode/transfer/mcast"
 	"loadnode/transfer/ndz"
 	"loadnode/transfer/server"
@@ -46,22 +46,11 @@ type Service struct {
 // Serve serves the manifest of an image, and not yet its blocks.
 func Serve(t testing.TB, image *Image) *Service {
 	t.Helper()
-	s := &Service{Image: image, t: t, port: freePort(t), rate: server.Unlimited}
+	s := &Service{Image: image, t: t, port: freeport.UDP(t), rate: server.Unlimited}
 	s.http = httptest.NewServer(http.HandlerFunc(s.page))
 	t.Cleanup(s.http.Close)
 	t.Cleanup(s.StopData)
 	return s
-}
-
-// freePort finds a UDP port that nobody has.
-func freePort(t testing.TB) uint16 {
-	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 }
 
 // Spoil changes every page before it is sent.

@@ -4,20 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"loadnode/agent/legacy"
 	"loadnode/agent/legacy/group"
 	"loadnode/agent/legacy/listener"
+	"loadnode/internal/freeport"
 	"loadnode/transfer/client"
 	"loadnode/transfer/disk"
 	"loadnode/transfer/install"
@@ -110,26 +110,22 @@ func (n *Node) reachable() (listener.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	n.addr = ln.Addr().String()
 	cfg.Listener = &gluing{Listener: ln, node: n}
 	return cfg, nil
 }
 
-// listen opens the port of before, at first one below those that the kernel
-// gives to whoever connects: nobody takes it while the node is off.
-func (n *Node) listen() (net.Listener, error) {
-	if n.addr != "" {
-		return net.Listen("tcp4", n.addr)
+// listen opens the port of before. A program that is just being started by
+// another test may still hold the socket that was closed, until its exec.
+func (n *Node) listen() (ln net.Listener, err error) {
+	if n.addr == "" {
+		n.addr = netip.AddrPortFrom(n.Address, freeport.TCP(n.t, n.Address.String())).String()
 	}
-	var errs error
-	for range 100 {
-		ln, err := net.Listen("tcp4", net.JoinHostPort(n.Address.String(), strconv.Itoa(10000+rand.IntN(20000))))
-		if err == nil {
-			return ln, nil
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		ln, err = net.Listen("tcp4", n.addr)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return ln, err
 		}
-		errs = errors.Join(errs, err)
 	}
-	return nil, errs
 }
 
 // Off cuts the power.
