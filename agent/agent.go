@@ -82,12 +82,19 @@ type Agent struct {
 	entropy  sync.Mutex
 }
 
+func checkNames(testbed, node, boot string) error {
+	for what, name := range map[string]string{"testbed": testbed, "node": node, "boot id": boot} {
+		if err := events.CheckName(name); err != nil {
+			return fmt.Errorf("agent: %s %q: %w", what, name, err)
+		}
+	}
+	return nil
+}
+
 // New makes an agent. It says nothing on the bus before Run.
 func New(cfg Config) (*Agent, error) {
-	for what, name := range map[string]string{"testbed": cfg.Testbed, "node": cfg.Node, "boot id": cfg.Boot} {
-		if err := events.CheckName(name); err != nil {
-			return nil, fmt.Errorf("agent: %s %q: %w", what, name, err)
-		}
+	if err := checkNames(cfg.Testbed, cfg.Node, cfg.Boot); err != nil {
+		return nil, err
 	}
 	if cfg.Conn == nil || cfg.Machine == nil {
 		return nil, errors.New("agent: a connection and a machine are required")
@@ -129,7 +136,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var sender sync.WaitGroup
 	sender.Go(func() { a.out.run(sending) })
 
-	service, err := a.servePatiently(ctx)
+	service, err := patiently(ctx, a.clock, a.log, a.serve)
 	if err != nil {
 		stopSending()
 		sender.Wait()

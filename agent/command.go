@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"loadnode/bus"
@@ -337,18 +338,18 @@ func (a *Agent) replyFor(op *operation) events.CommandReply {
 	return r
 }
 
-// servePatiently serves as soon as the bus lets it, and gives up only when
-// trying again does not help.
-func (a *Agent) servePatiently(ctx context.Context) (*bus.Service, error) {
+// patiently serves as soon as the bus lets it, and gives up only when trying
+// again does not help.
+func patiently(ctx context.Context, clock Clock, log *slog.Logger, serve func(context.Context) (*bus.Service, error)) (*bus.Service, error) {
 	pause := outboxPause
 	for {
-		service, err := a.serve(ctx)
+		service, err := serve(ctx)
 		if err == nil || ctx.Err() != nil || !bus.IsTransient(err) {
 			return service, err
 		}
-		a.log.Warn("commands are not served yet", "err", err)
+		log.Warn("not served yet", "err", err)
 		select {
-		case <-a.clock.After(pause):
+		case <-clock.After(pause):
 		case <-ctx.Done():
 			return nil, err
 		}

@@ -65,6 +65,9 @@ type PowerRequest struct {
 	Node    string `json:"node"`
 	Action  string `json:"action"`
 	Effect  string `json:"effect,omitempty"`
+	// Boot, if it is set, is the only boot of the machine that the request is
+	// for: a resident agent refuses it in any other with CodeStale.
+	Boot string `json:"boot,omitempty"`
 	// Netboot asks that the start that follows leads into the imaging system;
 	// used where no other boot flag exists (the simulator).
 	Netboot bool `json:"netboot,omitempty"`

@@ -233,7 +233,7 @@ type AgentState struct {
 	Node    string `json:"node"`
 	Answers bool   `json:"answers"`
 	Boot    string `json:"boot,omitempty"`  // of the agent that answered
-	State   string `json:"state,omitempty"` // as in CommandReply
+	State   string `json:"state,omitempty"` // as in CommandReply, or resident: the agent on the node's own disk
 	Imaging bool   `json:"imaging,omitempty"`
 	Error   *Error `json:"error,omitempty"` // why there was no answer, unless nobody is there
 }

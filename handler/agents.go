@@ -20,6 +20,9 @@ const (
 	agentTimeout = 2 * time.Second
 )
 
+// residentState is what an agent on a node's own disk is said to do.
+const residentState = "resident"
+
 // answerAgents asks agents whether they are there, for those who may not ask
 // them. It disturbs nothing and asks nodes that jobs hold as well.
 func (h *Handler) answerAgents(ctx context.Context, tb *inventory.Testbed, r bus.Request) (any, error) {
@@ -54,6 +57,10 @@ func (h *Handler) askAgent(ctx context.Context, testbed, node string) events.Age
 	defer cancel()
 	out := events.AgentState{Node: node}
 	reply, err := h.command(ctx, testbed, node, events.VerbProbe, nil)
+	if errors.Is(err, bus.ErrNoResponders) {
+		reply.State = residentState
+		reply.Boot, err = h.askResident(ctx, testbed, node)
+	}
 	switch {
 	case err == nil:
 		out.Answers, out.Boot, out.State, out.Imaging = true, reply.Boot, reply.State, reply.Imaging

@@ -15,7 +15,7 @@ import (
 func (h *Handler) bootStages(ctx context.Context, testbed string, s job.State, at job.Moment) func(string) (events.BootStage, bool) {
 	var found map[string]events.BootStage
 	for _, n := range s.Nodes() {
-		if n.Step != job.Rebooting || n.Deadline.IsZero() || at.Now.Before(n.Deadline) {
+		if !n.Late(at) {
 			continue
 		}
 		m, err := h.conn.Last(ctx, bus.StreamTelemetry, events.BootSubject(testbed, n.Name))

@@ -171,6 +171,7 @@ func (k *keeper) settle(ctx context.Context, work []*given) error {
 		s, seq, correlation := h.book.job(k.key)
 		at := h.moment(k.key.testbed)
 		at.Booted = h.bootStages(ctx, k.key.testbed, s, at)
+		h.ownDisks(ctx, k.key.testbed, s, at)
 		next := s
 		var facts []job.Fact
 		doubt := false

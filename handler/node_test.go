@@ -62,6 +62,9 @@ type node struct {
 	refuses int
 	// softBoot: a reboot by the agent leads into the imaging system again.
 	softBoot bool
+	// resident: what answers for its power is the agent on its disk, which
+	// can restart it, into the imaging system.
+	resident bool
 }
 
 func (n *node) send(k events.Kind, d events.Data) {
@@ -87,6 +90,14 @@ func (n *node) power(_ context.Context, r bus.Request) (any, error) {
 	defer n.mu.Unlock()
 	if p.Action == events.PowerStatus {
 		n.asked++
+	}
+	if n.resident {
+		switch {
+		case p.Action == events.PowerReset && p.Boot == n.boot:
+			p.Netboot = true
+		case p.Action != events.PowerStatus:
+			return nil, &events.Error{Code: events.CodeStale, Message: "another boot, or more than a system can do"}
+		}
 	}
 	if p.Effect == "" || !n.acted[p.Effect] {
 		n.acted[p.Effect] = p.Effect != ""

@@ -89,10 +89,10 @@ func TestPowerControllerRefuses(t *testing.T) {
 	w.free()
 }
 
-// An agent that runs is asked itself before its power controller is.
-func TestSoftRebootFirst(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, 1, 1)
+// onDisk gives the nodes of a world power controllers of their own, so that
+// what answers for power on the bus is the agent on their disks.
+func (w *world) onDisk() {
+	w.t.Helper()
 	inv, err := inventory.Parse([]byte(`
 version: 1
 testbeds:
@@ -100,10 +100,66 @@ testbeds:
     nodes:
       n1-1: {power: {driver: exec, command: [/bin/true, "{action}"]}}
 `))
-	require.NoError(t, err)
+	require.NoError(w.t, err)
 	w.inv = inv
+}
+
+// refusing is a power controller that does nothing.
+type refusing struct{}
+
+func (refusing) Repeatable() bool { return false }
+
+func (refusing) Do(context.Context, power.Request) (power.State, error) {
+	return power.State{Power: power.Unknown, Cycles: -1}, errors.New("no route to the chassis")
+}
+
+// An agent on the node's own disk is asked to reboot before the power
+// controller is, and omf wait finds it.
+func TestResidentReboots(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 1)
+	w.onDisk()
 	n := w.nodes["n1-1"]
-	_, err = n.power(context.Background(), asRequest(t, events.PowerRequest{Node: "n1-1", Action: events.PowerOn, Netboot: true}))
+	n.mu.Lock()
+	n.start()
+	n.mu.Unlock()
+	n.resident = true
+	w.startWith("h1", nil, func(inventory.Power, power.Deps) (power.Driver, error) { return refusing{}, nil })
+	agents, err := ask[events.AgentReport](t, w, events.HandlerAgents, events.NodesQuery{Nodes: "all"})
+	require.NoError(t, err)
+	require.Equal(t, []events.AgentState{{Node: "n1-1", Answers: true, Boot: "n1-1-boot-1", State: "resident"}}, agents.Nodes)
+
+	id := w.load(events.LoadRequest{Nodes: "all", Then: events.ThenStay})
+	require.Equal(t, events.OutcomeOK, w.finished(id).Outcome)
+	require.Equal(t, 2, n.count(func(n *node) int { return n.cycles }))
+	w.free()
+}
+
+// A node that runs its own disk in place of the imaging system is said to do so.
+func TestOwnDiskInEvidence(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 1)
+	w.onDisk()
+	n := w.nodes["n1-1"]
+	n.deaf = 10 // every start leads to the disk
+	w.startWith("h1", func(p *handler.Policy) { p.CheckIn = time.Second }, func(inventory.Power, power.Deps) (power.Driver, error) { return &script{w: w}, nil })
+	id := w.load(events.LoadRequest{Nodes: "all"})
+	require.Equal(t, events.ClassCheckin, w.finished(id).Results[0].Class)
+	for _, m := range of(w.facts(), id, "n1-1") {
+		if m.Address.Kind == events.KindNodeFailed {
+			require.Contains(t, data[events.NodeFailed](t, m).Evidence.Text, fmt.Sprintf("from its own disk (boot n1-1-boot-%d)", n.count(func(n *node) int { return n.cycles })))
+		}
+	}
+	w.free()
+}
+
+// An agent that runs is asked itself before its power controller is.
+func TestSoftRebootFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 1)
+	w.onDisk()
+	n := w.nodes["n1-1"]
+	_, err := n.power(context.Background(), asRequest(t, events.PowerRequest{Node: "n1-1", Action: events.PowerOn, Netboot: true}))
 	require.NoError(t, err)
 	n.softBoot = true
 	w.startScript("h1", &script{w: w, refuse: true}) // hard ways do not work

@@ -72,6 +72,16 @@ func (p *presence) take(m bus.Message) {
 	p.last[k], p.seq[k] = s, m.Seq
 }
 
+// note takes down what was heard of a node on another way than by a report.
+func (p *presence) note(testbed, node string, s job.Sighting) {
+	if len(s.Boot) > maxBoot {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last[key{testbed, node}] = s
+}
+
 func (h *Handler) watchReports(ctx context.Context, caughtUp func()) error {
 	ready := false
 	return h.conn.Watch(ctx, bus.WatchConfig{

@@ -77,9 +77,8 @@ func (k *keeper) reboot(ctx context.Context, s job.State, e job.Effect) (job.Inp
 	}
 	native := n.Agent != string(inventory.AgentLegacy)
 	if !drv.Repeatable() || !e.Hard {
-		reply, err := h.command(ctx, tb, e.Node, events.VerbProbe, events.NodeRef{Node: e.Node})
-		answers := err == nil
-		if answers && e.Boot != "" && reply.Boot != e.Boot {
+		agent, answers := h.findAgent(ctx, tb, e.Node)
+		if answers && e.Boot != "" && agent.boot != e.Boot {
 			return nil, nil // it has restarted; its report is on the way
 		}
 		if !drv.Repeatable() && !k.own.fresh(h.book.asked(k.key, e.ID)) && h.switched(ctx, tb, e.Node).Power != power.Off {
@@ -93,9 +92,7 @@ func (k *keeper) reboot(ctx context.Context, s job.State, e job.Effect) (job.Inp
 			if err := h.pace(ctx); err != nil {
 				return nil, err
 			}
-			cmd := events.LeaveCommand{NodeRef: k.ref(e), Effect: e.ID}
-			cmd.Boot = reply.Boot
-			if _, err := h.command(ctx, tb, e.Node, events.VerbReboot, cmd); err == nil {
+			if err := agent.reboot(ctx, k.ref(e), e.ID); err == nil {
 				return nil, nil
 			}
 		}

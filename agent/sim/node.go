@@ -73,6 +73,9 @@ func (n *node) power(r events.PowerRequest, verb string) (events.PowerState, err
 	if r.Effect != "" && n.effects[r.Effect] {
 		return n.state(), nil
 	}
+	if r.Boot != "" && (!n.on || r.Boot != n.run.id) {
+		return n.state(), &events.Error{Code: events.CodeStale, Message: fmt.Sprintf("power %s of %s: boot %s does not run any more", verb, n.name, r.Boot)}
+	}
 	switch verb {
 	case events.PowerOn:
 		if !n.on {

@@ -1,7 +1,11 @@
-// Command omf-agent is the agent of one node: it runs in the imaging system,
-// as PID 1 or under an init, and loads images when it is told to.
+// Command omf-agent is the agent of one node. In the imaging system, as PID 1
+// or under an init, it loads images when it is told to:
 //
-//	omf-agent --nats nats://10.0.0.1:4222 --node n1-2 --credential /run/omf/credential
+//	omf-agent --imaging --nats nats://10.0.0.1:4222 --node n1-2 --credential /run/omf/credential
+//
+// Without --imaging it is a resident of the system on the node's own disk,
+// which halts and reboots the machine, with a credential that is good for
+// nothing else.
 //
 // Every flag has an environment variable, OMF_AGENT_ and the name of the flag
 // in upper case with "_" for "-"; a flag wins. OMF_AGENT_CREDENTIAL is the

@@ -141,7 +141,8 @@ func listenOnGroups(ctx context.Context, cfg *listener.Config, s settings, addre
 	return err
 }
 
-// serveBus is the agent on the bus.
+// serveBus is the agent on the bus: in the imaging system one that obeys
+// commands, elsewhere a resident.
 func serveBus(ctx context.Context, s settings, machine agent.Machine, log *slog.Logger) error {
 	conn, err := bus.Connect(ctx, bus.Config{
 		URLs: s.urls(), Name: "omf-agent " + s.node, Credential: s.credential, Logger: log,
@@ -154,6 +155,9 @@ func serveBus(ctx context.Context, s settings, machine agent.Machine, log *slog.
 		return err
 	}
 	defer conn.Close()
+	if !s.imaging {
+		return reside(ctx, s, conn, machine, log)
+	}
 	a, err := agent.New(agent.Config{
 		Testbed: s.testbed, Node: s.node, Boot: s.boot, Version: version, Conn: s.watched(conn, log),
 		Machine: machine,
@@ -163,6 +167,21 @@ func serveBus(ctx context.Context, s settings, machine agent.Machine, log *slog.
 	if err != nil {
 		return err
 	}
-	log.Info("agent runs", "node", s.node, "testbed", s.testbed, "boot", s.boot, "imaging", s.imaging)
+	log.Info("agent runs", "node", s.node, "testbed", s.testbed, "boot", s.boot)
 	return a.Run(ctx)
+}
+
+// reside is the agent on the node's own disk.
+func reside(ctx context.Context, s settings, conn *bus.Conn, machine agent.Leaver, log *slog.Logger) error {
+	a, err := agent.NewResident(agent.ResidentConfig{
+		Testbed: s.testbed, Node: s.node, Boot: s.boot, Version: version, Conn: conn, Machine: machine, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("resident agent runs: it reboots and halts this machine", "node", s.node, "testbed", s.testbed, "boot", s.boot)
+	if err = a.Run(ctx); errors.Is(err, bus.ErrDenied) {
+		err = fmt.Errorf("%w; outside of the imaging system the credential has to be that of a resident: omf nodes credential %s", err, s.node)
+	}
+	return err
 }

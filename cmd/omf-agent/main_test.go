@@ -105,11 +105,11 @@ func TestRun(t *testing.T) {
 	var log bytes.Buffer
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, []string{"--nats", h.Server().ClientURL(), "--node", "n1-1", "--credential", file, "--boot-id", "b1"}, noEnv, &log, &log)
+		code <- run(ctx, []string{"--nats", h.Server().ClientURL(), "--node", "n1-1", "--credential", file, "--boot-id", "b1", "--imaging"}, noEnv, &log, &log)
 	}()
 	_, d := bustest.AwaitReport(t, handler, "n1-1", events.KindUp)
 	require.Equal(t, "b1", d.(events.Up).Boot)
-	require.False(t, d.(events.Up).Imaging)
+	require.True(t, d.(events.Up).Imaging)
 	var reply events.CommandReply
 	require.NoError(t, handler.Request(t.Context(), events.CommandSubject(bustest.Testbed, "n1-1", events.VerbProbe), nil, &reply))
 	require.Equal(t, "idle", reply.State)
@@ -118,8 +118,42 @@ func TestRun(t *testing.T) {
 
 	// Another node's credential is no way in under this name, a wrong
 	// password is none at all.
-	require.Equal(t, exitUnreachable, run(t.Context(), []string{"--nats", h.Server().ClientURL(), "--node", "n1-2", "--credential", file}, noEnv, &log, &log))
+	require.Equal(t, exitUnreachable, run(t.Context(), []string{"--nats", h.Server().ClientURL(), "--node", "n1-2", "--credential", file, "--imaging"}, noEnv, &log, &log))
 	wrong := environ(map[string]string{"OMF_AGENT_CREDENTIAL": `{"user":"node.default.n1-1","password":"guess"}`})
 	require.Equal(t, exitUnreachable, run(t.Context(), []string{"--nats", h.Server().ClientURL(), "--node", "n1-1"}, wrong, &log, &log))
 	require.Equal(t, exitUnreachable, run(t.Context(), []string{"--nats", "nats://127.0.0.1:1", "--node", "n1-1", "--timeout", "200ms"}, noEnv, &log, &log))
+}
+
+// TestResident: on its own disk the agent answers for the power of the node,
+// with a credential that is good for nothing else, and with no other.
+func TestResident(t *testing.T) {
+	h := bustest.StartWith(t, embedded.Config{Listen: "127.0.0.1:-1"})
+	handler := h.Connect(t)
+	file := func(c events.Credential) string {
+		raw, err := json.Marshal(c)
+		require.NoError(t, err)
+		path := filepath.Join(t.TempDir(), "credential")
+		require.NoError(t, os.WriteFile(path, raw, 0o600))
+		return path
+	}
+	agent := func(ctx context.Context, credential string) (int, string) {
+		var log bytes.Buffer
+		code := run(ctx, []string{"--nats", h.Server().ClientURL(), "--node", "n1-1", "--credential", credential, "--boot-id", "b1"}, noEnv, &log, &log)
+		return code, log.String()
+	}
+	ctx, signal := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	credential := file(h.Server().ResidentCredential(bustest.Testbed, "n1-1"))
+	go func() { c, _ := agent(ctx, credential); code <- c }()
+	var st events.PowerState
+	require.Eventually(t, func() bool {
+		return handler.Request(t.Context(), events.PowerSubject(bustest.Testbed, "n1-1", events.PowerStatus), events.PowerRequest{Node: "n1-1"}, &st) == nil
+	}, bustest.Patience, 10*time.Millisecond)
+	require.Equal(t, events.PowerState{Power: events.PowerOn, Boot: "b1", Cycles: -1}, st)
+	signal()
+	require.Zero(t, <-code)
+
+	c, text := agent(t.Context(), file(h.Server().NodeCredential(bustest.Testbed, "n1-1")))
+	require.Equal(t, exitUnreachable, c)
+	require.Contains(t, text, "omf nodes credential n1-1")
 }

@@ -27,7 +27,7 @@ const (
 // usage stands before the flags in the help.
 const usage = `omf-agent --node NAME [flags]
 
-Obeys loadnode on this node: loads and saves disks in the imaging system, elsewhere reboots and halts the machine.
+Obeys loadnode on this node: with --imaging it loads and saves disks, without it reboots and halts the machine.
 Every flag can come from the environment, as OMF_AGENT_NODE and so on; OMF_AGENT_CREDENTIAL is the credential itself.
 
 `
@@ -68,7 +68,7 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (setting
 	f.StringVar(&credential, "credential", "", "`file` with the credential of this node, in JSON; -: read it from standard input")
 	f.StringVar(&s.boot, "boot-id", "", "`id` of this boot; the kernel's if empty")
 	f.StringVar(&address, "address", "", "own `IPv4 address` on the control network; the one that leads to the image server if empty")
-	f.BoolVar(&s.imaging, "imaging", false, "this is the imaging system: disks may be written")
+	f.BoolVar(&s.imaging, "imaging", false, "this is the imaging system: disks may be written. Without, the credential has to be that of a resident")
 	f.BoolVar(&s.allowRegular, "disk-allow-regular", false, "a disk may be a regular file (for tests)")
 	f.BoolVar(&s.rebootSyscall, "reboot-syscall", false, "halt and reboot by the kernel at once, as PID 1 does, instead of /sbin/shutdown and /sbin/reboot")
 	f.Int64Var(&s.memory, "memory", agent.DefaultMemory>>20, "`MiB` of chunk buffers while loading")

@@ -11,8 +11,8 @@ import (
 	"loadnode/events"
 )
 
-// TestAgentCredential: the credential of a node lets its agent in, and does
-// not do what an operator's does.
+// TestAgentCredential: the credential of the agent on a node's disk is that of
+// a resident, and does not do what an operator's does.
 func TestAgentCredential(t *testing.T) {
 	t.Parallel()
 	b, _ := newBench(t, "2x1")
@@ -25,7 +25,9 @@ func TestAgentCredential(t *testing.T) {
 	cred, err := readCredential(file)
 	require.NoError(t, err)
 	require.Equal(t, printed, *cred)
-	require.Equal(t, bus.NodeInbox("default", "n2-1"), cred.Inbox)
+	require.Equal(t, bus.ResidentInbox("default", "n2-1"), cred.Inbox)
+	imaging := decode[events.Credential](t, b.ok("nodes", "credential", "n2-1", "--imaging"))
+	require.Equal(t, bus.NodeInbox("default", "n2-1"), imaging.Inbox)
 
 	conn, err := bus.Connect(t.Context(), bus.Config{URLs: []string{b.nats}, Name: "agent", Credential: cred})
 	require.NoError(t, err)

@@ -24,7 +24,8 @@ type Moment struct {
 	Booted func(node string) (events.BootStage, bool)
 }
 
-// Sighting is what was last heard of a node, from its up reports.
+// Sighting is what was last heard of a node, from its up reports or from the
+// agent on its own disk.
 type Sighting struct {
 	Boot    string    // boot id; empty if it was never heard
 	Imaging bool      // ran the imaging system

@@ -84,6 +84,12 @@ func (n *Node) Ended() bool { return n.Step == Done || n.Step == Failed }
 // fact is missing.
 func (n *Node) doomed() bool { return !n.Ended() && n.Fault != nil && n.Fault.Final }
 
+// Late reports whether a node was to be up in the imaging system by now and is
+// not.
+func (n *Node) Late(at Moment) bool {
+	return n.Step == Rebooting && !n.Deadline.IsZero() && !at.Now.Before(n.Deadline)
+}
+
 func (n *Node) ref(job string) events.NodeRef {
 	return events.NodeRef{Job: job, Node: n.Name, Attempt: n.Attempt, Boot: n.Boot}
 }

@@ -10,7 +10,9 @@ import (
 	"loadnode/handler/inventory"
 )
 
-// agent asks the node's own agent: soft and reset, while its system runs.
+// agent asks the node's own agent: soft and reset, while its system runs. In
+// the imaging system it obeys commands, on the node's own disk it is a
+// resident.
 type agent struct {
 	requester Requester
 	spec      inventory.Power
@@ -47,10 +49,8 @@ func (a *agent) do(ctx context.Context, r Request) (State, error) {
 	var reply events.CommandReply
 	err := a.requester.Request(ctx, events.CommandSubject(r.Testbed, r.Node, events.VerbProbe), events.NodeRef{Node: r.Node}, &reply)
 	switch {
-	case errors.Is(err, bus.ErrNoResponders) && r.Action == events.PowerStatus:
-		return unknown, nil // off, starting, or cut off
 	case errors.Is(err, bus.ErrNoResponders):
-		return State{}, fmt.Errorf("no agent of the node is there to ask: %w", err)
+		return a.resident(ctx, r)
 	case err != nil:
 		return State{}, fmt.Errorf("probe: %w", err)
 	case len(reply.Boot) > 256:
@@ -63,4 +63,21 @@ func (a *agent) do(ctx context.Context, r Request) (State, error) {
 		return State{}, fmt.Errorf("%s: %w", verb, err)
 	}
 	return unknown, nil
+}
+
+func (a *agent) resident(ctx context.Context, r Request) (State, error) {
+	there := Resident{a.requester}
+	boot, err := there.Running(ctx, r.Testbed, r.Node)
+	switch {
+	case errors.Is(err, bus.ErrNoResponders) && r.Action == events.PowerStatus:
+		return State{Power: Unknown, Cycles: -1}, nil // off, starting, or cut off
+	case errors.Is(err, bus.ErrNoResponders):
+		return State{}, fmt.Errorf("no agent of the node is there to ask: %w", err)
+	case err != nil:
+		return State{}, err
+	case r.Action == events.PowerStatus:
+		return State{Power: On, Boot: boot, Cycles: -1}, nil
+	}
+	r.Boot = boot
+	return State{Power: Unknown, Cycles: -1}, there.Leave(ctx, r)
 }

@@ -245,14 +245,64 @@ func (a agents) Request(ctx context.Context, subject string, req, resp any) erro
 
 func TestAgentConforms(t *testing.T) {
 	powertest.Run(t, func(t *testing.T) powertest.Rig {
-		nodes := []string{"n1-1", "n1-2"}
-		m := powertest.NewMachines("default", nodes...)
-		rig := rigOf(t, m, nodes, inventory.Power{Driver: "agent"}, power.Deps{Requester: agents{m}})
-		rig.Cannot, rig.Asleep = []string{events.PowerOn, events.PowerOff, events.PowerCycle}, true
-		rig.Start = func(node string) {
-			_, err := m.Do(context.Background(), node, events.PowerOn)
-			require.NoError(t, err)
-		}
-		return rig
+		return rigOfAgents(t, func(m *powertest.Machines) power.Requester { return agents{m} })
 	})
+}
+
+// rigOfAgents are machines that only somebody who runs on them can switch.
+func rigOfAgents(t *testing.T, found func(*powertest.Machines) power.Requester) powertest.Rig {
+	nodes := []string{"n1-1", "n1-2"}
+	m := powertest.NewMachines("default", nodes...)
+	rig := rigOf(t, m, nodes, inventory.Power{Driver: "agent"}, power.Deps{Requester: found(m)})
+	rig.Cannot, rig.Asleep = []string{events.PowerOn, events.PowerOff, events.PowerCycle}, true
+	rig.Start = func(node string) {
+		_, err := m.Do(context.Background(), node, events.PowerOn)
+		require.NoError(t, err)
+	}
+	return rig
+}
+
+// residents answer on the bus for the machines that run, from their own disks.
+type residents struct{ *powertest.Machines }
+
+func (a residents) Request(ctx context.Context, subject string, req, resp any) error {
+	q, ok := req.(events.PowerRequest)
+	if !ok || subject != events.PowerSubject("default", q.Node, q.Action) {
+		return bus.ErrNoResponders
+	}
+	m, err := a.Do(ctx, q.Node, events.PowerStatus)
+	if err != nil {
+		return err
+	}
+	if m.Power == power.Off {
+		return bus.ErrNoResponders
+	}
+	boot := "boot-" + strconv.Itoa(m.Cycles)
+	if q.Action != events.PowerStatus && q.Boot != boot {
+		return &events.Error{Code: events.CodeStale, Message: "another boot"}
+	}
+	*resp.(*events.PowerState) = events.PowerState{Power: events.PowerOn, Boot: boot, Cycles: -1}
+	_, err = a.Do(ctx, q.Node, q.Action)
+	return err
+}
+
+// TestResidentConforms: the driver agent finds the agent on the disk as well.
+func TestResidentConforms(t *testing.T) {
+	powertest.Run(t, func(t *testing.T) powertest.Rig {
+		return rigOfAgents(t, func(m *powertest.Machines) power.Requester { return residents{m} })
+	})
+}
+
+// TestResidentLies: an answer that no running system gives is an error, not a
+// state.
+func TestResidentLies(t *testing.T) {
+	for name, state := range map[string]events.PowerState{
+		"off": {Power: events.PowerOff, Boot: "b"}, "no boot": {Power: events.PowerOn}, "another word": {Power: "burning", Boot: "b"},
+	} {
+		_, err := power.Resident{Requester: answering(func(_ context.Context, _ string, _, resp any) error {
+			*resp.(*events.PowerState) = state
+			return nil
+		})}.Running(t.Context(), "default", "n1-1")
+		require.ErrorIs(t, err, power.ErrAnswer, name)
+	}
 }
