@@ -269,7 +269,10 @@ func (a *Agent) handleLeave(_ context.Context, r bus.Request, how events.Verb) (
 		op.cancel(errLeaving)
 	}
 	a.leaving, a.leaveErr = how, ""
-	a.wg.Go(func() { a.leave(cmd, how, op) })
+	a.wg.Go(func() {
+		<-r.Answered() // the last that whoever told it hears from this connection
+		a.leave(cmd, how, op)
+	})
 	return a.replyFor(op), nil
 }
 

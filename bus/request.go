@@ -86,6 +86,20 @@ func decodeJSON(data []byte, v any) error {
 type Request struct {
 	Subject string
 	Data    []byte
+
+	answered <-chan struct{}
+}
+
+// Answered is closed when the answer is on its way: what the connection says
+// from then on comes after it. Whoever ends the connection for a request waits
+// for that, or the answer may be lost and the other end waits in vain.
+func (r Request) Answered() <-chan struct{} {
+	if r.answered == nil { // made by hand: nobody waits for an answer
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	return r.answered
 }
 
 // Decode reads the payload, a JSON object; an empty payload is the empty

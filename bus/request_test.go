@@ -95,6 +95,34 @@ func TestRequestAnswers(t *testing.T) {
 
 // TestServeParallel proves that an endpoint handles several requests at once,
 // as many as it has workers, and that Stop answers what it has taken.
+// Whoever ends its connection for a request still answers it.
+func TestAnswered(t *testing.T) {
+	forms(t, func(t *testing.T, plain bool) {
+		h := bustest.Start(t)
+		c := h.Connect(t)
+		for range 20 {
+			mine := h.Connect(t)
+			gone := make(chan struct{})
+			serve(t, mine, bus.ServiceConfig{Name: "s", Version: "1.2.3", Plain: plain, Endpoints: []bus.Endpoint{
+				endpoint("leave", func(_ context.Context, r bus.Request) (any, error) {
+					go func() {
+						defer close(gone)
+						<-r.Answered()
+						mine.Close()
+					}()
+					runtime.Gosched()
+					return events.JobQuery{Job: "j"}, nil
+				}),
+			}})
+			var got events.JobQuery
+			require.NoError(t, c.Request(within(t), events.HandlerSubject(tb, "leave"), nil, &got))
+			require.Equal(t, "j", got.Job)
+			<-gone
+		}
+		<-bus.Request{}.Answered() // of one that nobody sent
+	})
+}
+
 func TestServeParallel(t *testing.T) {
 	forms(t, func(t *testing.T, plain bool) {
 		h := bustest.Start(t)

@@ -226,6 +226,9 @@ func (s *Service) dispatch(ctx context.Context, slots chan struct{}, f func(stop
 func (e Endpoint) answer(ctx context.Context, c *Conn, stopped bool, r Request, reply string) {
 	var v any
 	var err error = &events.Error{Code: events.CodeUnavailable, Message: "the service is stopping", Retryable: true}
+	answered := make(chan struct{})
+	defer close(answered)
+	r.answered = answered
 	if !stopped {
 		v, err = e.Handle(ctx, r)
 	}
