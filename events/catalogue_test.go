@@ -122,6 +122,7 @@ func channels() []channel {
 		{events.FrisbeeVerify, "Read a whole image again.", events.ImageQuery{}, events.Image{}},
 		{events.FrisbeeInspect, "What is in an image.", events.ImageQuery{}, events.ImageDetail{}},
 		{events.FrisbeeRemove, "Remove an image.", events.ImageQuery{}, events.Empty{}},
+		{events.FrisbeeUpload, "The permission to upload an image over HTTP.", events.UploadQuery{}, events.UploadPermit{}},
 		{events.FrisbeeReceive, "A place to send a new image to, for a lease.", events.ReceiveRequest{}, events.Place{}},
 		{events.FrisbeeAbandon, "Give a place up, with what has come to it.", events.LeaseRelease{}, events.Empty{}},
 		{events.FrisbeePlaces, "The places that new images are sent to.", events.Empty{}, events.PlaceList{}},

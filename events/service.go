@@ -13,10 +13,28 @@ const (
 	FrisbeeVerify  = "verify"  // ImageQuery → Image: read the whole file again
 	FrisbeeInspect = "inspect" // ImageQuery → ImageDetail
 	FrisbeeRemove  = "remove"  // ImageQuery → Empty
+	FrisbeeUpload  = "upload"  // UploadQuery → UploadPermit
 	FrisbeeReceive = "receive" // ReceiveRequest → Place
 	FrisbeeAbandon = "abandon" // LeaseRelease → Empty: give up a place and what has come to it
 	FrisbeePlaces  = "places"  // Empty → PlaceList
 )
+
+// UploadQuery asks for the permission to upload an image over HTTP from
+// whatever machine.
+type UploadQuery struct {
+	Image  string `json:"image"`  // name that it gets
+	Digest string `json:"digest"` // SHA-256 of the file, hexadecimal
+}
+
+// UploadPermit is the permission to PUT one image to URL, in one go or in
+// pieces: with "Authorization: Bearer <Token>" and, in each request,
+// Repr-Digest with the digest that was asked for. It ends when the image
+// service does, and with Expires for requests that have not begun.
+type UploadPermit struct {
+	URL     string    `json:"url"`
+	Token   string    `json:"token"`
+	Expires time.Time `json:"expires"`
+}
 
 // Endpoints of the handler: svc.<tb>.handler.<verb>.
 const (

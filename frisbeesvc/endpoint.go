@@ -30,6 +30,9 @@ func (t *term) endpoints() []bus.Endpoint {
 		endpoint(t, events.FrisbeeRemove, 2, func(_ context.Context, q events.ImageQuery) (events.Empty, error) {
 			return events.Empty{}, t.remove(q.Image)
 		}),
+		endpoint(t, events.FrisbeeUpload, 4, func(_ context.Context, q events.UploadQuery) (events.UploadPermit, error) {
+			return t.s.permits.give(&t.s.cfg, q)
+		}),
 		endpoint(t, events.FrisbeeReceive, 4, t.receive),
 		endpoint(t, events.FrisbeeAbandon, 4, func(ctx context.Context, req events.LeaseRelease) (events.Empty, error) {
 			return events.Empty{}, t.abandon(ctx, req)

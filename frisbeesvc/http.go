@@ -27,7 +27,8 @@ const stallTime = time.Minute
 //	PUT    /v1/save/{id}                        an image that a node sends, see registerSave
 //
 // Errors are {"error": events.Error}. While the service is not the active one
-// everything is answered with 503. Changes need Config.Authorize, but for saves, which need the token of their place.
+// everything is answered with 503. Changes need Config.Authorize; without one they are made from this machine, or with
+// the token of an events.UploadPermit. Saves need the token of their place.
 func (s *Service) Register(mux *http.ServeMux) {
 	routes := []struct {
 		path, allow string
@@ -73,10 +74,13 @@ func (s *Service) authorize(req *http.Request) error {
 		}
 		return nil
 	}
+	if req.Method == http.MethodPut && req.Header.Get("Authorization") != "" {
+		return s.permits.check(s.cfg.Clock.Now(), req)
+	}
 	from, err := netip.ParseAddrPort(req.RemoteAddr)
 	if err != nil || !from.Addr().Unmap().IsLoopback() {
 		return &statusError{http.StatusForbidden, &events.Error{Code: events.CodeRefused,
-			Message: "images are changed from the server's own machine only", Hint: "run the command on that machine"}}
+			Message: "from another machine an image is changed with a permit only", Hint: "upload with: omf images upload FILE; remove with: omf images rm NAME"}}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -348,6 +350,64 @@ func TestHTTPUploadFinishedLater(t *testing.T) {
 	require.Equal(t, 201, resp.StatusCode)
 }
 
+// permitted: with a permit, an image is uploaded from anywhere, and nothing else.
+func (b *bench) permitted() {
+	t := b.t
+	t.Helper()
+	data, other := makeImage(t, 3, 1), makeImage(t, 4, 1)
+	send := func(name string, data []byte, token string, headers ...string) (int, string) {
+		req := httptest.NewRequest("PUT", "/v1/images/"+name, bytes.NewReader(data))
+		req.RemoteAddr = "10.0.0.5:99"
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Repr-Digest", reprDigest(data))
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+		w := httptest.NewRecorder()
+		b.routes(b.svc).ServeHTTP(w, req)
+		return w.Code, w.Body.String()
+	}
+	sum := sha256.Sum256(data)
+	query := events.UploadQuery{Image: "lab/far.ndz", Digest: hex.EncodeToString(sum[:])}
+	var p events.UploadPermit
+	ask := func(q events.UploadQuery) error {
+		return b.conn.Request(t.Context(), events.FrisbeeSubject(bustest.Testbed, events.FrisbeeUpload), q, &p)
+	}
+	for _, bad := range []events.UploadQuery{{Image: "../x", Digest: query.Digest}, {Image: "x"}, {Image: "x", Digest: "12"}} {
+		require.Equal(t, events.CodeBadRequest, events.AsError(ask(bad)).Code, "%+v", bad)
+	}
+	require.NoError(t, ask(query))
+	require.Equal(t, "http://images.example:5012/v1/images/lab/far.ndz", p.URL)
+	for name, try := range map[string]func() (int, string){
+		"another name":    func() (int, string) { return send("lab/other.ndz", data, p.Token) },
+		"other bytes":     func() (int, string) { return send("lab/far.ndz", other, p.Token) },
+		"no digest":       func() (int, string) { return send("lab/far.ndz", data, p.Token, "Repr-Digest", "") },
+		"a longer time":   func() (int, string) { return send("lab/far.ndz", data, "9"+p.Token) },
+		"no token":        func() (int, string) { return send("lab/far.ndz", data, "") },
+		"no bearer":       func() (int, string) { return send("lab/far.ndz", data, p.Token, "Authorization", "Basic x") },
+		"a part of a mac": func() (int, string) { return send("lab/far.ndz", data, p.Token[:20]) },
+		"an older service": func() (int, string) {
+			old, _ := newPermits().give(&b.cfg, query)
+			return send("lab/far.ndz", data, old.Token)
+		},
+	} {
+		code, text := try()
+		require.Contains(t, []int{401, 403}, code, "%s: %s", name, text)
+	}
+	// Bytes that are not those of the digest do not become an image.
+	code, text := send("lab/far.ndz", other, p.Token, "Repr-Digest", reprDigest(data))
+	require.Equal(t, 422, code, text)
+	code, text = send("lab/far.ndz", data, p.Token)
+	require.Equal(t, 201, code, text)
+	past := newHands()
+	past.now = b.clock.Now().Add(-permitLife - time.Second)
+	late, err := b.svc.permits.give(&Config{HTTPBase: "http://x", Clock: past}, events.UploadQuery{Image: "late.ndz", Digest: query.Digest})
+	require.NoError(t, err)
+	code, text = send("late.ndz", data, late.Token)
+	require.Equal(t, 403, code, text)
+	require.Contains(t, text, "expired")
+}
+
 func TestHTTPAuthorization(t *testing.T) {
 	b := newBench(t).start()
 	call := func(s *Service, method, from string) int {
@@ -365,6 +425,7 @@ func TestHTTPAuthorization(t *testing.T) {
 		require.Equal(t, 403, call(b.svc, "PUT", from), from)
 		require.Equal(t, 404, call(b.svc, "GET", from), "reading is for nodes")
 	}
+	b.permitted()
 	b.halt()
 	b.cfg.Authorize = func(req *http.Request) error {
 		if req.Header.Get("Authorization") != "Bearer x" {

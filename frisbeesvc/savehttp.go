@@ -151,7 +151,7 @@ func (ps *places) byID(id string) (*place, error) {
 	return nil, errNoPlace
 }
 
-// bearer reads the token of an Authorization header.
+// bearer reads the token of an Authorization header; its error is errNoToken.
 func bearer(values []string) (string, error) {
 	if len(values) != 1 || len(values[0]) > 256 {
 		return "", errNoToken

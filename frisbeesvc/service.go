@@ -99,8 +99,9 @@ type Config struct {
 	Version string // of the program
 	Logger  *slog.Logger
 	Clock   Clock
-	// Authorize decides who may change images over HTTP; if nil, only clients
-	// on this machine may. Its error is shown to the client.
+	// Authorize decides who may change images over HTTP; if nil, clients on this
+	// machine may, and others with an events.UploadPermit. Its error is shown to
+	// the client.
 	Authorize func(*http.Request) error
 	// Listen opens a group for sending; server.Listen if nil.
 	Listen func(mcast.Options) (mcast.Conn, error)
@@ -210,12 +211,13 @@ func machineID(dir string) string {
 
 // Service is an image service. New, Register, then Run.
 type Service struct {
-	cfg   Config
-	log   *slog.Logger
-	cat   *catalogue.Catalogue
-	link  *server.Link // of Interface, shared by all sessions
-	clock *server.FineClock
-	nonce string // tells the facts of this process from those of others
+	cfg     Config
+	log     *slog.Logger
+	cat     *catalogue.Catalogue
+	link    *server.Link // of Interface, shared by all sessions
+	clock   *server.FineClock
+	permits *permits
+	nonce   string // tells the facts of this process from those of others
 
 	facts   pending
 	ended   atomic.Int64 // blocks sent by sessions that have ended
@@ -235,7 +237,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("image service: %w", err)
 	}
 	clock := server.NewFineClock()
-	s := &Service{cfg: cfg, log: cfg.Logger, link: server.NewLink(cfg.LinkRate, clock), clock: clock, nonce: nonce}
+	s := &Service{cfg: cfg, log: cfg.Logger, link: server.NewLink(cfg.LinkRate, clock), clock: clock, nonce: nonce, permits: newPermits()}
 	s.facts.wake = make(chan struct{}, 1)
 	s.cat, err = catalogue.Open(catalogue.Config{Dir: cfg.Images, Observer: &s.facts, Now: cfg.Clock.Now})
 	if err != nil {

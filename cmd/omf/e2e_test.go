@@ -191,6 +191,8 @@ func TestUpload(t *testing.T) {
 	require.Equal(t, want, b.disk("n1-1"))
 	require.Equal(t, exitRefused, b.omf("images", "upload", file, "--http", b.http).code, "it is there already")
 	require.Equal(t, exitUnreachable, b.omf("images", "upload", file, "--http", "http://127.0.0.1:1").code)
+	alone := omfContext(t.Context(), t, "", "images", "upload", file, "--name", "alone.ndz", "--http", b.http, "--server", "nats://127.0.0.1:1")
+	require.Zero(t, alone.code, "on its own machine the image service needs no bus for it: %s", alone.stderr)
 	bad := filepath.Join(t.TempDir(), "bad.ndz")
 	require.NoError(t, os.WriteFile(bad, make([]byte, 1<<20), 0o600))
 	require.Equal(t, exitRefused, b.omf("images", "upload", bad, "--http", b.http).code, "it is no image")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,7 +40,8 @@ func (a *app) uploadCommand() *cobra.Command {
 		Use: "upload FILE", Short: "Send an image to the server", Args: words(1, "one file"),
 		Long: `Upload sends an image to the image service over HTTP and has it checked there. A
 broken connection is taken up where it broke off, also by the same command
-again. The image service takes images from its own machine only.
+again. It asks for the permission on the bus, for these bytes under this name;
+with --http on the server's own machine it needs no bus.
 
 The name of an image is made of 0-9 A-Z a-z . _ - and may have one
 sub-directory: ubuntu.ndz, lab/ubuntu-24.04.ndz.`,
@@ -59,6 +61,9 @@ type upload struct {
 	digest string // the Repr-Digest of the file
 	owner  string
 	client *http.Client
+	// permit asks for the permission to upload, "" where there is none to be
+	// had and none may be needed.
+	permit func(context.Context) (token string, err error)
 }
 
 func (a *app) upload(ctx context.Context, file, name string) error {
@@ -85,20 +90,33 @@ func (a *app) upload(ctx context.Context, file, name string) error {
 	if !st.Mode().IsRegular() || st.Size() == 0 {
 		return usagef("%s: want a file with something in it", file)
 	}
-	base, err := a.imageHTTP(ctx)
-	if err != nil {
-		return err
-	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
 		return fmt.Errorf("read %s: %w", file, err)
 	}
 	u := &upload{
-		url: base.JoinPath("v1", "images", name).String(), file: f, size: st.Size(), owner: who(),
+		file: f, size: st.Size(), owner: who(),
 		digest: "sha-256=:" + base64.StdEncoding.EncodeToString(sum.Sum(nil)) + ":",
 		client: &http.Client{Transport: &http.Transport{}},
 	}
 	defer u.client.CloseIdleConnections()
+	base, err := a.namedHTTP()
+	if err != nil {
+		return err
+	}
+	if base != nil {
+		u.url = base.JoinPath("v1", "images", name).String()
+	}
+	u.permit = func(ctx context.Context) (string, error) {
+		p, err := a.uploadPermit(ctx, events.UploadQuery{Image: name, Digest: hex.EncodeToString(sum.Sum(nil))})
+		switch {
+		case base == nil:
+			u.url = p.URL
+		case errors.Is(err, bus.ErrUnreachable):
+			return "", nil // on its own machine the image service takes it all the same
+		}
+		return p.Token, err
+	}
 	img, err := u.run(ctx)
 	if err != nil {
 		return err
@@ -106,32 +124,33 @@ func (a *app) upload(ctx context.Context, file, name string) error {
 	return a.printAdded(img)
 }
 
-// imageHTTP is where the image service takes files: where the settings say, or
-// else where it says itself.
-func (a *app) imageHTTP(ctx context.Context) (*url.URL, error) {
+// namedHTTP is where the settings say that the image service takes files, nil
+// if they do not say.
+func (a *app) namedHTTP() (*url.URL, error) {
 	v := a.cfg.Get(config.KeyHTTP)
-	if v.Text != "" {
-		base, err := httpURL(v.Text)
-		if err != nil {
-			return nil, usagef("http %q (%s): %w", v.Text, v.Origin, err)
-		}
-		return base, nil
+	if v.Text == "" {
+		return nil, nil
 	}
-	var st events.FrisbeeState
-	err := a.client(ctx, func(conn *bus.Conn) error {
-		return a.askImages(ctx, conn, events.FrisbeeStatus, events.Empty{}, &st)
-	})
+	base, err := httpURL(v.Text)
 	if err != nil {
-		return nil, err
+		return nil, usagef("http %q (%s): %w", v.Text, v.Origin, err)
 	}
-	base, err := httpURL(st.HTTP)
+	return base, nil
+}
+
+// uploadPermit asks the image service whether it takes an image, and where.
+func (a *app) uploadPermit(ctx context.Context, q events.UploadQuery) (p events.UploadPermit, err error) {
+	err = a.client(ctx, func(conn *bus.Conn) error { return a.askImages(ctx, conn, events.FrisbeeUpload, q, &p) })
 	if err != nil {
-		return nil, &exit{
-			code: exitUnreachable, err: fmt.Errorf("the image service of testbed %q names no HTTP address of its own (%q)", a.testbed(), st.HTTP),
+		return p, err
+	}
+	if _, err := httpURL(p.URL); err != nil {
+		return p, &exit{
+			code: exitUnreachable, err: fmt.Errorf("the image service of testbed %q names no HTTP address of its own (%q)", a.testbed(), p.URL),
 			hint: "name it with --http URL",
 		}
 	}
-	return base, nil
+	return p, nil
 }
 
 func httpURL(text string) (*url.URL, error) {
@@ -144,12 +163,16 @@ func httpURL(text string) (*url.URL, error) {
 
 // run sends the file, and again from where it broke off.
 func (u *upload) run(ctx context.Context) (events.Image, error) {
+	token, err := u.permit(ctx)
+	if err != nil {
+		return events.Image{}, err
+	}
 	at, err := u.begun(ctx)
 	if err != nil {
 		return events.Image{}, err
 	}
 	for tries := 0; ; {
-		img, next, err := u.send(ctx, at)
+		img, next, err := u.send(ctx, token, at)
 		if err == nil {
 			return img, nil
 		}
@@ -164,7 +187,11 @@ func (u *upload) run(ctx context.Context) (events.Image, error) {
 			case <-ctx.Done():
 				return events.Image{}, ctx.Err()
 			}
-			if next, err = u.begun(ctx); err != nil {
+			// The service may be another one by now, or the permit at its end.
+			if token, err = u.permit(ctx); err == nil {
+				next, err = u.begun(ctx)
+			}
+			if err != nil {
 				continue
 			}
 		}
@@ -203,7 +230,7 @@ func (u *upload) offset(resp *http.Response) int64 {
 
 // send sends the file from at on. Where the server wants to go on elsewhere,
 // next says where; else it is -1.
-func (u *upload) send(ctx context.Context, at int64) (img events.Image, next int64, err error) {
+func (u *upload) send(ctx context.Context, token string, at int64) (img events.Image, next int64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.url, io.NewSectionReader(u.file, at, u.size-at))
 	if err != nil {
 		return img, -1, usagef("%w", err)
@@ -212,6 +239,9 @@ func (u *upload) send(ctx context.Context, at int64) (img events.Image, next int
 	req.Header.Set("Content-Type", "application/octet-stream")
 	req.Header.Set("Repr-Digest", u.digest)
 	req.Header.Set("X-Owner", u.owner)
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	switch {
 	case at == u.size:
 		req.Body, req.ContentLength = http.NoBody, 0
