@@ -42,10 +42,11 @@ type Image struct {
 
 // Session is one image on one multicast group.
 type Session struct {
-	ID     string `json:"id"`              // of the session; the same after a restart of the service
-	Group  string `json:"group"`           // IPv4 multicast address
-	Port   uint16 `json:"port"`            // UDP, both sides
-	Server string `json:"server"`          // IPv4 address that sends the blocks
-	Rate   int64  `json:"rate,omitempty"`  // cap, bit/s on the wire
-	Local  bool   `json:"local,omitempty"` // on the loopback interface, for simulated nodes
+	ID     string `json:"id"`               // of the session; the same after a restart of the service
+	Group  string `json:"group"`            // IPv4 multicast address
+	Port   uint16 `json:"port"`             // UDP, both sides
+	Server string `json:"server"`           // IPv4 address that sends the blocks
+	Rate   int64  `json:"rate,omitempty"`   // cap, bit/s on the wire
+	Weight int    `json:"weight,omitempty"` // beside other sessions, see LoadRequest; 0 is 1
+	Local  bool   `json:"local,omitempty"`  // on the loopback interface, for simulated nodes
 }

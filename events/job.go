@@ -51,6 +51,7 @@ type JobAccepted struct {
 	Resize          string        `json:"resize,omitempty"`
 	Personalise     *Personalise  `json:"personalise,omitempty"`
 	RequireVerified bool          `json:"require_verified,omitempty"`
+	Weight          int           `json:"weight,omitempty"` // as in the request
 	DryRun          bool          `json:"dry_run,omitempty"`
 	Budgets         Budgets       `json:"budgets"`
 	Deadline        time.Time     `json:"deadline"` // of the whole job

@@ -15,12 +15,19 @@ type LoadRequest struct {
 	// Personalise is written into the loaded system, once the image is verified.
 	Personalise *Personalise `json:"personalise,omitempty"`
 	// RequireVerified fails nodes whose result is only "unverified".
-	RequireVerified bool     `json:"require_verified,omitempty"`
-	DryRun          bool     `json:"dry_run,omitempty"`   // stop after the plan
-	Wait            bool     `json:"wait,omitempty"`      // wait for leased nodes instead of being refused
-	TTL             Duration `json:"ttl,omitempty"`       // refused when taken later than this; 0: two minutes
-	Requester       string   `json:"requester,omitempty"` // who asks, for people
+	RequireVerified bool `json:"require_verified,omitempty"`
+	// Weight is the part of a shared link (omf serve --link-rate) that the
+	// image's session gets beside others, 1 to MaxWeight; 0: 1. Of several jobs
+	// in a session the largest counts, until the session ends.
+	Weight    int      `json:"weight,omitempty"`
+	DryRun    bool     `json:"dry_run,omitempty"`   // stop after the plan
+	Wait      bool     `json:"wait,omitempty"`      // wait for leased nodes instead of being refused
+	TTL       Duration `json:"ttl,omitempty"`       // refused when taken later than this; 0: two minutes
+	Requester string   `json:"requester,omitempty"` // who asks, for people
 }
+
+// MaxWeight is the largest weight of a session.
+const MaxWeight = 100
 
 // CancelRequest asks to end a job: omf.v1.req.<tb>.cancel.
 type CancelRequest struct {

@@ -63,7 +63,8 @@ type ServeRequest struct {
 	Image  string `json:"image"`
 	Digest string `json:"digest,omitempty"` // refuse if the catalogue has another content by now
 	Lease  string `json:"lease"`
-	Local  bool   `json:"local,omitempty"` // on loopback, for simulated nodes
+	Weight int    `json:"weight,omitempty"` // as LoadRequest.Weight
+	Local  bool   `json:"local,omitempty"`  // on loopback, for simulated nodes
 }
 
 // LeaseRelease gives a lease of a session back. Unknown leases are fine.

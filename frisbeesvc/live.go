@@ -37,6 +37,7 @@ type live struct {
 	address session.Address
 
 	run   *session.Session // nil while it could not be started
+	share *server.Share    // of the link, that run sends by
 	file  *catalogue.File
 	heard uint64       // run's count when it was looked at last
 	quiet time.Time    // since when neither leases nor clients
@@ -50,6 +51,17 @@ func (l *live) with(leases []string) *live {
 	n.record.Leases = leases
 	return &n
 }
+
+// joined returns a copy with one more lease. Its weight is the session's if it
+// is larger than those before.
+func (l *live) joined(lease string, weight int) *live {
+	n := l.with(append(slices.Clone(l.record.Leases), lease))
+	n.record.Session.Weight = max(n.record.Session.Weight, weight)
+	return n
+}
+
+// weight is that of the session's share of the link.
+func (l *live) weight() float64 { return float64(max(l.record.Session.Weight, 1)) }
 
 func (l *live) blocks() (sent, resent int64) {
 	st := l.sent
@@ -84,7 +96,7 @@ func (t *term) serve(ctx context.Context, req events.ServeRequest) (events.Image
 	}
 	l := img.session()
 	if l == nil {
-		if l, err = t.open(ctx, img, req.Lease); err != nil {
+		if l, err = t.open(ctx, img, req.Lease, req.Weight); err != nil {
 			return none, err
 		}
 		return t.answer(l), nil
@@ -106,10 +118,16 @@ func (t *term) serve(ctx context.Context, req events.ServeRequest) (events.Image
 	if len(l.record.Leases) >= maxLeases {
 		return none, &events.Error{Code: events.CodeBusy, Retryable: true, Message: fmt.Sprintf("image %s has %d leases already", req.Image, maxLeases)}
 	}
-	if err := t.record(img, l.with(append(slices.Clone(l.record.Leases), req.Lease))); err != nil {
+	l = l.joined(req.Lease, req.Weight)
+	if err := t.record(img, l); err != nil {
 		return none, err
 	}
-	return t.answer(img.session()), nil
+	if l.share != nil {
+		if err := l.share.SetWeight(l.weight()); err != nil {
+			return none, err
+		}
+	}
+	return t.answer(l), nil
 }
 
 func (t *term) checkServe(req events.ServeRequest) error {
@@ -123,6 +141,9 @@ func (t *term) checkServe(req events.ServeRequest) error {
 	}
 	if err := checkLease("serve", req.Image, req.Lease); err != nil {
 		return err
+	}
+	if req.Weight < 0 || req.Weight > events.MaxWeight {
+		return bad("serve %s: weight %d: want 1 to %d, or nothing", req.Image, req.Weight, events.MaxWeight)
 	}
 	if req.Local && !t.s.cfg.Interface.IsLoopback() {
 		return &events.Error{Code: events.CodeUnsupported, Message: fmt.Sprintf("this image service sends from %v, where simulated nodes hear nothing", t.s.cfg.Interface),
@@ -166,7 +187,7 @@ func (t *term) record(img *image, l *live) error {
 
 // open begins a new session: an address of its own, the socket, the fact, and
 // then the first block. op is held.
-func (t *term) open(ctx context.Context, img *image, lease string) (*live, error) {
+func (t *term) open(ctx context.Context, img *image, lease string, weight int) (*live, error) {
 	id, err := events.NewULID(t.s.cfg.Clock.Now(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -176,13 +197,14 @@ func (t *term) open(ctx context.Context, img *image, lease string) (*live, error
 		return nil, err
 	}
 	l := &live{file: f, quiet: t.s.cfg.Clock.Now()}
+	l.record.Session.Weight = weight
 	if err := t.find(l); err != nil {
 		f.Close()
 		return nil, err
 	}
 	l.record = events.ImageServed{Image: t.s.image(f.Image), Leases: []string{lease}, Session: events.Session{
 		ID: id, Group: l.address.Group.String(), Port: l.address.Port, Server: t.s.cfg.Interface.String(),
-		Rate: t.s.cfg.sessionRate(), Local: t.s.cfg.Interface.IsLoopback(),
+		Rate: t.s.cfg.sessionRate(), Weight: weight, Local: t.s.cfg.Interface.IsLoopback(),
 	}}
 	if err := t.record(img, l); err != nil {
 		t.stop(l)
@@ -243,7 +265,7 @@ func (t *term) run(l *live) error {
 	if t.ctx.Err() != nil {
 		return context.Cause(t.ctx)
 	}
-	share, err := t.s.link.Session(1, 0)
+	share, err := t.s.link.Session(l.weight(), 0)
 	if err != nil {
 		return err
 	}
@@ -253,7 +275,7 @@ func (t *term) run(l *live) error {
 	if err != nil {
 		return err
 	}
-	l.run, l.heard = run, 0
+	l.run, l.share, l.heard = run, share, 0
 	return nil
 }
 

@@ -111,6 +111,51 @@ func TestTwoImagesDoNotMix(t *testing.T) {
 	require.GreaterOrEqual(t, d.(events.ImageReleased).BlocksSent, int64(len(one)/1024))
 }
 
+// On a link that is shared, a session that weighs more gets more; the largest
+// weight that was asked for counts, and a restart keeps it.
+func TestWeights(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.LinkRate = 60e6 })
+	light, heavy := makeImage(t, 1, 5), makeImage(t, 2, 5)
+	put(t, b.dir, "light.ndz", light)
+	put(t, b.dir, "heavy.ndz", heavy)
+	b.start()
+	s1, s2 := b.serve("light.ndz", "job-1"), b.serve("heavy.ndz", "job-2")
+	join := func(image, lease string, weight int) (events.ImageServed, error) {
+		var out events.ImageServed
+		err := b.conn.Request(t.Context(), events.FrisbeeSubject(bustest.Testbed, events.FrisbeeServe), events.ServeRequest{Image: image, Lease: lease, Weight: weight}, &out)
+		return out, err
+	}
+	for _, weight := range []int{-1, events.MaxWeight + 1} {
+		_, err := join("heavy.ndz", "job-3", weight)
+		require.Equal(t, events.CodeBadRequest, events.AsError(err).Code)
+	}
+	for lease, weight := range map[string]int{"job-4": 9, "job-5": 2} {
+		_, err := join("heavy.ndz", lease, weight)
+		require.NoError(t, err)
+	}
+	weights := func() map[string]int {
+		out := map[string]int{}
+		for _, s := range b.status().Sessions {
+			out[s.Image] = s.Weight
+		}
+		return out
+	}
+	require.Equal(t, map[string]int{"light.ndz": 0, "heavy.ndz": 9}, weights())
+	first, second := b.node(1, s1.Session, manifestOf(t, light)), b.node(2, s2.Session, manifestOf(t, heavy))
+	done := make(chan error, 1)
+	go func() { done <- first.load(t.Context()) }()
+	require.NoError(t, second.load(t.Context()))
+	for _, s := range b.status().Sessions {
+		if s.Image == "light.ndz" {
+			require.Less(t, s.BlocksSent, s.ImageBlocks/2, "with equal weights it would be done as well")
+		}
+	}
+	require.NoError(t, <-done)
+	b.halt()
+	b.start()
+	require.Equal(t, map[string]int{"light.ndz": 0, "heavy.ndz": 9}, weights())
+}
+
 // A service that dies after any step leaves a registry from which the next one
 // goes on with the same sessions.
 func TestRestartAtEveryStep(t *testing.T) {

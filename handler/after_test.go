@@ -29,3 +29,22 @@ func TestAfterTheLoad(t *testing.T) {
 	}
 	require.True(t, told)
 }
+
+// TestWeight: the weight of a job is that of its session.
+func TestWeight(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 1)
+	w.start("h1", nil)
+	id := w.load(events.LoadRequest{Nodes: "all", Weight: 7})
+	require.Equal(t, events.OutcomeOK, w.finished(id).Outcome)
+	weights := map[events.Kind]int{}
+	for _, m := range of(w.facts(), id) {
+		switch m.Address.Kind {
+		case events.KindJobAccepted:
+			weights[m.Address.Kind] = data[events.JobAccepted](t, m).Weight
+		case events.KindImageServed:
+			weights[m.Address.Kind] = data[events.ImageServed](t, m).Session.Weight
+		}
+	}
+	require.Equal(t, map[events.Kind]int{events.KindJobAccepted: 7, events.KindImageServed: 7}, weights)
+}

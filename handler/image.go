@@ -18,7 +18,7 @@ const releaseTimeout = 2 * time.Second
 func (k *keeper) serve(ctx context.Context, s job.State) (job.Input, error) {
 	var served events.ImageServed
 	err := k.h.ask(ctx, events.FrisbeeSubject(k.key.testbed, events.FrisbeeServe), events.ServeRequest{
-		Image: s.Plan.Image.Name, Digest: s.Plan.Image.Digest, Lease: k.key.job,
+		Image: s.Plan.Image.Name, Digest: s.Plan.Image.Digest, Lease: k.key.job, Weight: s.Plan.Weight,
 	}, &served)
 	if e := remote(err); e != nil && !bus.IsTransient(err) {
 		return job.NotServed{Error: *e}, nil

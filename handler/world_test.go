@@ -357,7 +357,7 @@ func (i *images) start() {
 			i.mu.Lock()
 			defer i.mu.Unlock()
 			i.leases[q.Lease]++
-			return events.ImageServed{Image: image, Session: events.Session{ID: "s1", Group: "239.192.77.1", Port: 4000, Server: "127.0.0.1"}, Leases: []string{q.Lease}}, nil
+			return events.ImageServed{Image: image, Session: events.Session{ID: "s1", Weight: q.Weight, Group: "239.192.77.1", Port: 4000, Server: "127.0.0.1"}, Leases: []string{q.Lease}}, nil
 		}),
 		endpoint(events.FrisbeeRelease, func(r bus.Request) (any, error) {
 			var q events.LeaseRelease

@@ -52,6 +52,7 @@ func TestUsage(t *testing.T) {
 		"load all a.ndz --require 101%":         "want a share",
 		"load all a.ndz --require 0":            "want a share",
 		"load all a.ndz --require most":         "want a share",
+		"load all a.ndz --weight 101":           "--weight 101: want 1 to 100",
 		"load all a.ndz --timeout -3s":          "cannot be negative",
 		"load 1 4 a.ndz 800":                    "--timeout 800s",
 		"load @/does/not/exist a.ndz":           "/does/not/exist",

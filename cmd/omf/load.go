@@ -21,6 +21,7 @@ type loadFlags struct {
 	then, disk      string
 	require, verify string
 	free            string
+	weight          int
 	requireVerified bool
 	dryRun, detach  bool
 	wait            bool
@@ -53,6 +54,7 @@ detach or to cancel; elsewhere it detaches, and the job goes on.`,
 	fl.StringVar(&f.disk, "disk", "", "disk to write, by path, serial or WWN (default: the inventory's)")
 	fl.StringVar(&f.require, "require", "", "quorum that makes the job a success, such as 95% or 7 (default: every node)")
 	fl.StringVar(&f.verify, "verify", "", "readback: read each disk again after writing, and compare")
+	fl.IntVar(&f.weight, "weight", 0, "part of a shared link (omf serve --link-rate) beside other images, 1 to 100 (default 1)")
 	fl.StringVar(&f.free, "free", "", "free space of the image on the disk: zero, or discard (default: it keeps what was there)")
 	f.after.flags(fl)
 	fl.BoolVar(&f.requireVerified, "require-verified", false, "fail nodes whose agent cannot prove what it wrote")
@@ -66,7 +68,7 @@ detach or to cancel; elsewhere it detaches, and the job goes on.`,
 	fl.BoolVar(&f.legacy.output, "legacy-output", false, "print the progress and the summary of OMF 4")
 	fl.DurationVar(&f.ttl, "ttl", 0, "the request expires when no handler takes it in this time (default 2m)")
 	for name, unit := range map[string]string{
-		"timeout": "TIME", "then": "WHAT", "disk": "DISK", "require": "SHARE", "verify": "HOW", "free": "HOW", "ttl": "TIME",
+		"timeout": "TIME", "then": "WHAT", "disk": "DISK", "require": "SHARE", "verify": "HOW", "free": "HOW", "weight": "N", "ttl": "TIME",
 		"topology": "NODES", "image": "IMAGE", "outpath": "DIR", "outprefix": "NAME",
 	} {
 		placeholder(fl, name, unit)
@@ -114,6 +116,9 @@ func (a *app) loadRequest(args []string, f loadFlags) (events.LoadRequest, error
 	if f.free != "" && f.free != events.FreeZero && f.free != events.FreeDiscard {
 		return none, usagef("--free %q: want zero or discard", f.free)
 	}
+	if f.weight < 0 || f.weight > events.MaxWeight {
+		return none, usagef("--weight %d: want 1 to %d", f.weight, events.MaxWeight)
+	}
 	if f.timeout < 0 || f.ttl < 0 {
 		return none, usagef("--timeout and --ttl cannot be negative")
 	}
@@ -126,7 +131,7 @@ func (a *app) loadRequest(args []string, f loadFlags) (events.LoadRequest, error
 	}
 	req := events.LoadRequest{
 		Nodes: expr, Image: last, Disk: f.disk, Then: events.Then(f.then), Timeout: events.Duration(timeout),
-		Require: f.require, Verify: f.verify, Free: f.free, RequireVerified: f.requireVerified, DryRun: f.dryRun,
+		Require: f.require, Verify: f.verify, Free: f.free, RequireVerified: f.requireVerified, Weight: f.weight, DryRun: f.dryRun,
 		Wait: f.wait, TTL: events.Duration(f.ttl), Requester: who(),
 	}
 	err = f.after.fill(&req)

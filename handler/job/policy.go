@@ -153,7 +153,8 @@ func (p Policy) Plan(job string, w Wish) (events.JobAccepted, *events.Error) {
 	}
 	return events.JobAccepted{
 		Job: job, Image: w.Image, Nodes: w.Nodes, Missing: w.Missing, Quorum: quorum, Window: p.Window,
-		Then: then, Verify: w.Request.Verify, Free: w.Request.Free, Resize: w.Request.Resize, Personalise: w.Request.Personalise, RequireVerified: w.Request.RequireVerified, DryRun: w.Request.DryRun,
+		Then: then, Verify: w.Request.Verify, Free: w.Request.Free, Resize: w.Request.Resize, Personalise: w.Request.Personalise, RequireVerified: w.Request.RequireVerified,
+		Weight: w.Request.Weight, DryRun: w.Request.DryRun,
 		Budgets: b, Deadline: w.Now.UTC().Round(0).Add(timeout), Requester: clip(w.Requester, maxName),
 	}, nil
 }

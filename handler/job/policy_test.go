@@ -33,6 +33,7 @@ func TestCheck(t *testing.T) {
 		"then":        func(r *events.LoadRequest) { r.Then = "explode" },
 		"verify":      func(r *events.LoadRequest) { r.Verify = "twice" },
 		"require":     func(r *events.LoadRequest) { r.Require = "most" },
+		"weight":      func(r *events.LoadRequest) { r.Weight = 101 },
 		"resize":      func(r *events.LoadRequest) { r.Resize = "smaller" },
 		"personalise": func(r *events.LoadRequest) { r.Personalise = &events.Personalise{} },
 	} {

@@ -72,6 +72,9 @@ func Check(r events.LoadRequest) *events.Error {
 			return bad("resize: %v", err)
 		}
 	}
+	if r.Weight < 0 || r.Weight > events.MaxWeight {
+		return bad("weight %d: want 1 to %d, or nothing", r.Weight, events.MaxWeight)
+	}
 	if err := r.Personalise.Check(); err != nil {
 		return bad("%v", err)
 	}
