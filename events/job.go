@@ -84,6 +84,7 @@ type NodeResult struct {
 	// Grown and Personalised are those of load.done; the notes are left out.
 	Grown        *Grown `json:"grown,omitempty"`
 	Personalised bool   `json:"personalised,omitempty"`
+	Alarms       int    `json:"alarms,omitempty"` // facts credential.misused of the node
 }
 
 // JobFinished ends an accepted job. Its nodes are free when it stands.

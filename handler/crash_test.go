@@ -221,7 +221,14 @@ func TestArchive(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 2)
 	h := w.start("h1", nil)
+	n := w.nodes["n1-2"]
+	n.hold = make(chan struct{})
 	id := w.load(events.LoadRequest{Nodes: "all", Requester: "ann"})
+	w.until("load.started", has(events.KindLoadStarted, id, "n1-2"))
+	alarm := events.CredentialMisused{NodeRef: events.NodeRef{Job: id, Node: "n1-2", Attempt: 1}, Reason: events.MisuseAddress, Address: "10.0.0.66"}
+	n.sendBy(w.conn, events.KindCredentialMisused, alarm)
+	w.until("credential.misused", has(events.KindCredentialMisused, id, "n1-2"))
+	close(n.hold)
 	w.finished(id)
 	h.stop(t)
 	h = w.start("h1", func(p *handler.Policy) { p.ArchiveAfter, p.Sweep = time.Nanosecond, 20*time.Millisecond })
@@ -234,6 +241,8 @@ func TestArchive(t *testing.T) {
 		require.Equal(t, "ann", d.Requester)
 		require.Equal(t, 2, d.OK)
 		require.Equal(t, "done", d.Members[1].State)
+		require.Equal(t, 1, d.Alarms)
+		require.Equal(t, []int{0, 1}, []int{d.Members[0].Alarms, d.Members[1].Alarms})
 		require.Equal(t, events.AssuranceWritten, d.Members[1].Result.Assurance)
 	}
 	check()

@@ -67,7 +67,10 @@ type node struct {
 	resident bool
 }
 
-func (n *node) send(k events.Kind, d events.Data) {
+func (n *node) send(k events.Kind, d events.Data) { n.sendBy(n.conn, k, d) }
+
+// sendBy is for reports about the node that it may not send itself.
+func (n *node) sendBy(conn *bus.Conn, k events.Kind, d events.Data) {
 	id, err := events.NewULID(time.Now(), rand.Reader)
 	if err != nil {
 		panic(err)
@@ -78,7 +81,7 @@ func (n *node) send(k events.Kind, d events.Data) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), bustest.Patience)
 	defer cancel()
-	_, _ = n.conn.Publish(ctx, events.ReportSubject(tb, n.name, k), ev)
+	_, _ = conn.Publish(ctx, events.ReportSubject(tb, n.name, k), ev)
 }
 
 func (n *node) power(_ context.Context, r bus.Request) (any, error) {

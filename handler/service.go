@@ -135,6 +135,11 @@ func summary(s job.State) events.JobSummary {
 		out.Alarms += n.Alarms
 	}
 	if s.Result != nil {
+		if s.Archived() { // the facts of the nodes are gone
+			for _, r := range s.Result.Results {
+				out.Alarms += r.Alarms
+			}
+		}
 		out.Outcome, out.OK, out.Failed = s.Result.Outcome, s.Result.OK, s.Result.Failed
 		return out
 	}
@@ -173,7 +178,7 @@ func (h *Handler) answerJob(ctx context.Context, tb *inventory.Testbed, r bus.Re
 			m.Alarms, m.Alarm = n.Alarms, n.Alarm.Message
 		}
 		if res := results[n.Name]; res != nil {
-			m.Result, m.Attempt, m.State, m.Since = res, res.Attempts, string(job.Failed), time.Time{}
+			m.Result, m.Attempt, m.State, m.Since, m.Alarms = res, res.Attempts, string(job.Failed), time.Time{}, res.Alarms
 			if res.OK {
 				m.State = string(job.Done)
 			}

@@ -237,7 +237,7 @@ func printMembers(w io.Writer, members []events.JobNode, width int) error {
 			row.Cells[4], row.Notes = string(r.Class), []string{r.Error, display.Hint(r.Hint)}
 		}
 		if m.Alarms > 0 {
-			row.Notes = append(row.Notes, fmt.Sprintf("alarm %d: %s", m.Alarms, m.Alarm))
+			row.Notes = append(row.Notes, fmt.Sprintf("alarm %d: %s", m.Alarms, cmp.Or(m.Alarm, "what was asked for is no longer kept")))
 		}
 		rows = append(rows, row)
 	}

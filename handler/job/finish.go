@@ -15,7 +15,7 @@ func finish(s State, now time.Time) events.JobFinished {
 	room := max(32, maxResults/max(1, len(s.nodes))/2)
 	for _, n := range s.nodes {
 		r := *n.Result
-		r.Error, r.Hint = clip(r.Error, room), clip(r.Hint, room)
+		r.Error, r.Hint, r.Alarms = clip(r.Error, room), clip(r.Hint, room), n.Alarms
 		if r.OK {
 			f.OK++
 		} else {
