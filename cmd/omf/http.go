@@ -87,12 +87,13 @@ var (
 	descSessions = prometheus.NewDesc("loadnode_sessions", "Image sessions that are served.", nil, nil)
 	descLeases   = prometheus.NewDesc("loadnode_session_leases", "Leases that keep image sessions.", nil, nil)
 	descClients  = prometheus.NewDesc("loadnode_session_clients", "Clients of image sessions heard lately.", nil, nil)
+	descBoots    = prometheus.NewDesc("loadnode_netboot_events_total", "What the boot service counted, by name.", []string{"name"}, nil)
 	descSent     = prometheus.NewDesc("loadnode_image_bytes_sent_total", "Image data sent, bytes.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descInfo, descUp, descOpen, descCounter, descSessions, descLeases, descClients, descSent} {
+	for _, d := range []*prometheus.Desc{descInfo, descUp, descOpen, descCounter, descSessions, descLeases, descClients, descBoots, descSent} {
 		c <- d
 	}
 }
@@ -133,6 +134,15 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 			gauge(descLeases, float64(leases))
 			gauge(descClients, float64(clients))
 			c <- prometheus.MustNewConstMetric(descSent, prometheus.CounterValue, float64(st.BlocksSent)*1024)
+		case roleNetboot:
+			r := s.boots.Load()
+			if r == nil {
+				up = 0
+				break
+			}
+			for k, v := range r.Counters() {
+				c <- prometheus.MustNewConstMetric(descBoots, prometheus.CounterValue, float64(v), k)
+			}
 		default:
 			if s.probe(ctx, name) != nil {
 				up = 0

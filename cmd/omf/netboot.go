@@ -201,6 +201,7 @@ func (s *server) netbootRole(ctx context.Context) (role, func(), error) {
 	}
 	opened = append(opened, r.Close)
 	r.Register(s.mux)
+	s.boots.Store(r)
 	return role{run: r.Run, ready: func(ctx context.Context) error {
 		select {
 		case <-r.Ready():

@@ -31,6 +31,9 @@ func TestNetbootRole(t *testing.T) {
 	require.Contains(t, body, "sanboot")
 	code, _ = get("/boot/config" + mac)
 	require.Equal(t, http.StatusNotFound, code)
+	_, body = get("/metrics")
+	require.Contains(t, body, `loadnode_netboot_events_total{name="config_idle"} 1`)
+	require.Contains(t, body, `loadnode_role_up{role="netboot"} 1`)
 
 	conn, err := bus.Connect(t.Context(), bus.Config{URLs: []string{nats}, Name: "test"})
 	require.NoError(t, err)

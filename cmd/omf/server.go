@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"loadnode/handler"
 	"loadnode/handler/inventory"
 	"loadnode/handler/job"
+	"loadnode/handler/netboot"
 )
 
 // serverConfig says which roles one process plays and with what.
@@ -107,6 +109,8 @@ type server struct {
 	conn *bus.Conn        // of the process itself: streams, readiness, metrics
 	addr addresses
 	mux  *http.ServeMux
+	// boots is the role netboot of this process, once it is there; for metrics.
+	boots atomic.Pointer[netboot.Role]
 }
 
 // serve runs the roles until ctx ends, which is no error, or until one of

@@ -139,7 +139,7 @@ func (r *Role) Close() { r.root.Close() }
 // Ready is closed when the log is read: from then on nodes are answered.
 func (r *Role) Ready() <-chan struct{} { return r.ready }
 
-// Counters are what was refused, by reason.
+// Counters are what was refused, by reason, and how DHCP answered.
 func (r *Role) Counters() map[string]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
