@@ -27,7 +27,7 @@
 //
 //	noboot             the machine starts and nothing ever comes up
 //	die                the power fails once, amid the first load; it stays off until on or cycle
-//	slowdisk[=BYTES]   the disk takes BYTES a second (default 2 MiB); a save reads as slowly
+//	slowdisk[=BYTES]   the disk takes BYTES a second (default 4 MiB); a save reads as slowly
 //	loss=PERCENT       of the datagrams that arrive are lost
 //	reorder            datagrams arrive out of order
 //	writeerr=BYTE      the write that covers this byte of the disk fails with EIO

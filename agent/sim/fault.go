@@ -35,7 +35,7 @@ const (
 const defaultCut = 50
 
 // defaultSlowDisk is the speed of a slow disk, bytes a second.
-const defaultSlowDisk = 2 << 20
+const defaultSlowDisk = 4 << 20
 
 // ErrFault is wrapped by every error of ParseFault.
 var ErrFault = errors.New("bad fault")
