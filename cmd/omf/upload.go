@@ -61,8 +61,7 @@ type upload struct {
 	digest string // the Repr-Digest of the file
 	owner  string
 	client *http.Client
-	// permit asks for the permission to upload, "" where there is none to be
-	// had and none may be needed.
+	// permit asks for the permission to upload; "" where it may go without.
 	permit func(context.Context) (token string, err error)
 }
 
@@ -107,17 +106,21 @@ func (a *app) upload(ctx context.Context, file, name string) error {
 	if base != nil {
 		u.url = base.JoinPath("v1", "images", name).String()
 	}
+	var without error // why there is no permit
 	u.permit = func(ctx context.Context) (string, error) {
 		p, err := a.uploadPermit(ctx, events.UploadQuery{Image: name, Digest: hex.EncodeToString(sum.Sum(nil))})
-		switch {
-		case base == nil:
+		if base == nil {
 			u.url = p.URL
-		case errors.Is(err, bus.ErrUnreachable):
-			return "", nil // on its own machine the image service takes it all the same
+			return p.Token, err
 		}
-		return p.Token, err
+		without = err // on its own machine the image service takes it all the same
+		return p.Token, nil
 	}
 	img, err := u.run(ctx)
+	var refusal *events.Error
+	if without != nil && errors.As(err, &refusal) && refusal.Code == events.CodeRefused {
+		return &exit{code: exitRefused, err: fmt.Errorf("%w; a permit was not to be had: %w", err, without), hint: classify(without).hint}
+	}
 	if err != nil {
 		return err
 	}
