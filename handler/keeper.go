@@ -23,6 +23,8 @@ type keeper struct {
 	signal,
 	ended chan struct{}
 
+	residents sync.Map // id of an effect → boot of the resident agent that was found first for it
+
 	// What follows belongs to the goroutine of run.
 	effects map[string]*running
 	done    map[string]bool      // effects that have taken place in this process

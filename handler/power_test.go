@@ -132,6 +132,17 @@ func TestResidentReboots(t *testing.T) {
 	id := w.load(events.LoadRequest{Nodes: "all", Then: events.ThenStay})
 	require.Equal(t, events.OutcomeOK, w.finished(id).Outcome)
 	require.Equal(t, 2, n.count(func(n *node) int { return n.cycles }))
+
+	// By the next job it has started from its disk, which nobody reported.
+	n.mu.Lock()
+	n.stopAgent()
+	n.start()
+	n.mu.Unlock()
+	id = w.load(events.LoadRequest{Nodes: "all", Then: events.ThenStay})
+	r := w.finished(id)
+	require.Equal(t, events.OutcomeOK, r.Outcome)
+	require.Equal(t, 1, r.Results[0].Attempts)
+	require.Equal(t, 4, n.count(func(n *node) int { return n.cycles }))
 	w.free()
 }
 

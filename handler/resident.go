@@ -52,6 +52,18 @@ func (h *Handler) askResident(ctx context.Context, testbed, node string) (boot s
 	return power.Resident{Requester: h.conn}.Running(ctx, testbed, node)
 }
 
+// restarted reports whether a node runs another boot than the one that an
+// effect is to end. An agent in the imaging system has reported its boot, and
+// will report the new one. A resident reports nothing: what it was found to
+// run first is the boot to end.
+func (k *keeper) restarted(e job.Effect, agent found) bool {
+	if !agent.resident {
+		return e.Boot != "" && agent.boot != e.Boot
+	}
+	first, _ := k.residents.LoadOrStore(e.ID, agent.boot)
+	return first != agent.boot
+}
+
 // reboot has the agent reboot its machine, for an attempt.
 func (f found) reboot(ctx context.Context, ref events.NodeRef, effect string) error {
 	ref.Boot = f.boot

@@ -78,8 +78,8 @@ func (k *keeper) reboot(ctx context.Context, s job.State, e job.Effect) (job.Inp
 	native := n.Agent != string(inventory.AgentLegacy)
 	if !drv.Repeatable() || !e.Hard {
 		agent, answers := h.findAgent(ctx, tb, e.Node)
-		if answers && e.Boot != "" && agent.boot != e.Boot {
-			return nil, nil // it has restarted; its report is on the way
+		if answers && k.restarted(e, agent) {
+			return nil, nil
 		}
 		if !drv.Repeatable() && !k.own.fresh(h.book.asked(k.key, e.ID)) && h.switched(ctx, tb, e.Node).Power != power.Off {
 			// Another process may have acted. If it did, the node reports in

@@ -97,6 +97,7 @@ func (k *keeper) look(ctx context.Context, e job.Effect, w *watch, first bool) (
 			return l, err
 		}
 		l.Power = h.switched(ctx, k.key.testbed, e.Node).Power
+		l.Disk, _ = h.askResident(ctx, k.key.testbed, e.Node) // nobody there is the usual answer
 		return l, ctx.Err()
 	}
 	w.signs = nil

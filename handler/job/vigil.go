@@ -34,6 +34,9 @@ type Look struct {
 	Blind bool
 	// Power is what the power controller says: on, off, or anything else.
 	Power string
+	// Disk is the boot of the node's own disk, if an agent there answers. It
+	// is told, and decides nothing: see power.Resident.
+	Disk string
 }
 
 // See adds a look at the agent of a DoProbe effect, whose Step is the node's
@@ -62,6 +65,9 @@ func (v Vigil) See(job string, e Effect, l Look, silence time.Duration) (Vigil, 
 		power = "unknown"
 	}
 	why := fmt.Sprintf("no word from the agent for %ds; power %s", int(quiet.Seconds()), power)
+	if l.Disk != "" {
+		why += fmt.Sprintf("; the node runs its own disk (boot %s)", clip(l.Disk, maxName))
+	}
 	return v, Lost{Node: e.Node, Attempt: e.Attempt, Gone: true, Message: "the agent vanished: " + why, Evidence: why}
 }
 

@@ -25,7 +25,7 @@ func TestVigilSilence(t *testing.T) {
 	// A look: the seconds since the start, and what it finds.
 	type look struct {
 		at    int
-		found string // on, off, "" (unknown), heard, word, blind
+		found string // on, off, "" (unknown), heard, word, blind, disk
 	}
 	for _, tt := range []struct {
 		name  string
@@ -37,6 +37,8 @@ func TestVigilSilence(t *testing.T) {
 		{"off after it was on", []look{{0, on}, {15, off}}, "no word from the agent for 15s; power off"},
 		{"on, before the silence is over", []look{{0, on}, {20, on}, {40, on}, {59, on}}, ""},
 		{"on, after it", []look{{0, on}, {20, on}, {40, on}, {61, on}}, "no word from the agent for 61s; power on"},
+		{"its own disk runs", []look{{0, "disk"}, {20, "disk"}, {61, "disk"}}, "no word from the agent for 61s; power on; the node runs its own disk (boot b9)"},
+		{"its own disk hastens nothing", []look{{0, "disk"}, {20, "disk"}, {59, "disk"}}, ""},
 		{"unknown", []look{{5, ""}, {30, ""}, {65, ""}}, "no word from the agent for 60s; power unknown"},
 		{"long, in two looks", []look{{0, on}, {3600, on}}, ""},
 		{"heard in between", []look{{0, on}, {30, on}, {59, "heard"}, {62, on}, {90, on}, {121, on}}, ""},
@@ -57,6 +59,8 @@ func TestVigilSilence(t *testing.T) {
 					seen.Word = true
 				case "blind":
 					seen.Blind = true
+				case "disk":
+					seen.Power, seen.Disk = on, "b9"
 				default:
 					seen.Power = l.found
 				}
