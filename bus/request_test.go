@@ -93,8 +93,6 @@ func TestRequestAnswers(t *testing.T) {
 	})
 }
 
-// TestServeParallel proves that an endpoint handles several requests at once,
-// as many as it has workers, and that Stop answers what it has taken.
 // Whoever ends its connection for a request still answers it.
 func TestAnswered(t *testing.T) {
 	forms(t, func(t *testing.T, plain bool) {
@@ -123,6 +121,8 @@ func TestAnswered(t *testing.T) {
 	})
 }
 
+// TestServeParallel proves that an endpoint handles several requests at once,
+// as many as it has workers, and that Stop answers what it has taken.
 func TestServeParallel(t *testing.T) {
 	forms(t, func(t *testing.T, plain bool) {
 		h := bustest.Start(t)
