@@ -93,6 +93,19 @@ func TestRequestAnswers(t *testing.T) {
 	})
 }
 
+// unsent is an answer that looks, when it is put into words, whether it has gone
+// out already.
+type unsent struct{ answered <-chan struct{} }
+
+func (l unsent) MarshalJSON() ([]byte, error) {
+	select {
+	case <-l.answered:
+		return nil, errors.New("answered before there was an answer")
+	default:
+		return []byte(`{"job":"j"}`), nil
+	}
+}
+
 // Whoever ends its connection for a request still answers it.
 func TestAnswered(t *testing.T) {
 	forms(t, func(t *testing.T, plain bool) {
@@ -108,8 +121,7 @@ func TestAnswered(t *testing.T) {
 						<-r.Answered()
 						mine.Close()
 					}()
-					runtime.Gosched()
-					return events.JobQuery{Job: "j"}, nil
+					return unsent{r.Answered()}, nil
 				}),
 			}})
 			var got events.JobQuery
